@@ -1,0 +1,187 @@
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// IPPool is a set of addresses that Services of type LoadBalancer are served from, and how they are announced.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,shortName=pool,categories=seamark
+// +kubebuilder:printcolumn:name="Addresses",type=string,JSONPath=`.spec.addresses`
+// +kubebuilder:printcolumn:name="Auto",type=boolean,JSONPath=`.spec.autoAssign`
+// +kubebuilder:printcolumn:name="Used",type=integer,JSONPath=`.status.used`
+// +kubebuilder:printcolumn:name="Free",type=integer,JSONPath=`.status.free`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Priority",type=integer,priority=1,JSONPath=`.spec.priority`
+// +kubebuilder:printcolumn:name="IPv4 free",type=integer,priority=1,JSONPath=`.status.ipv4.free`
+// +kubebuilder:printcolumn:name="IPv6 free",type=integer,priority=1,JSONPath=`.status.ipv6.free`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+type IPPool struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// +required
+	Spec IPPoolSpec `json:"spec"`
+	// +optional
+	Status IPPoolStatus `json:"status,omitempty"`
+}
+
+// IPPoolList is a list of IPPools.
+//
+// +kubebuilder:object:root=true
+type IPPoolList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []IPPool `json:"items"`
+}
+
+// IPPoolSpec is what a person wants of a pool.
+type IPPoolSpec struct {
+	// Addresses of the pool, of both families: prefixes ("192.0.2.0/28", "2001:db8::/112") and ranges, both ends
+	// included ("192.0.2.10-192.0.2.20"). A single address is a prefix of full length ("192.0.2.7/32"). Entries must
+	// not overlap, neither here nor with another pool: such a pool gets the condition Ready=False and gives nothing out.
+	//
+	// +required
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=128
+	// +kubebuilder:validation:items:MaxLength=100
+	// +kubebuilder:validation:XValidation:rule="self.all(a, a.contains('-') || isCIDR(a))",message="each entry must be a prefix such as 192.0.2.0/28 or 2001:db8::/112 (length at most 32 or 128), or a range such as 192.0.2.10-192.0.2.20"
+	// +kubebuilder:validation:XValidation:rule="self.all(a, !a.contains('-') || (a.split('-').size() == 2 && a.split('-').all(i, isIP(i))))",message="a range is two addresses with one '-' between them and no spaces, such as 192.0.2.10-192.0.2.20"
+	// +kubebuilder:validation:XValidation:rule="self.all(a, !a.contains('-') || a.split('-').size() != 2 || !a.split('-').all(i, isIP(i)) || ip(a.split('-')[0]).family() == ip(a.split('-')[1]).family())",message="both ends of a range must be of one family: write one range for IPv4 and one for IPv6"
+	Addresses []string `json:"addresses"`
+
+	// Priority orders pools for Services that ask for none: the lowest first, ties by name.
+	//
+	// +optional
+	// +kubebuilder:default=0
+	Priority int32 `json:"priority"`
+
+	// AutoAssign is false for a pool that is used only by Services that name it (annotation seamark.io/pool) or one of
+	// its addresses.
+	//
+	// +optional
+	// +kubebuilder:default=true
+	AutoAssign *bool `json:"autoAssign,omitempty"`
+
+	// AvoidBuggyIPs leaves out the IPv4 addresses that end in .0 and .255, which some old devices refuse to talk to.
+	//
+	// +optional
+	AvoidBuggyIPs bool `json:"avoidBuggyIPs,omitempty"`
+
+	// NamespaceSelector limits the pool to Services in namespaces with matching labels. Absent: all.
+	//
+	// +optional
+	NamespaceSelector *metav1.LabelSelector `json:"namespaceSelector,omitempty"`
+
+	// ServiceSelector limits the pool to Services with matching labels. Absent: all.
+	//
+	// +optional
+	ServiceSelector *metav1.LabelSelector `json:"serviceSelector,omitempty"`
+
+	// Announce says how the network learns of the pool's addresses. Absent: by ARP and NDP where an address lies in
+	// the subnet of a node's interface, and by BGP to every BGPPeer.
+	//
+	// +optional
+	Announce *Announce `json:"announce,omitempty"`
+}
+
+// Announce names the ways an address is announced; a way that is absent is not used.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.arp) || has(self.bgp)",message="name at least one of arp and bgp, or leave announce out for both"
+type Announce struct {
+	// ARP announces by ARP (IPv4) and NDP (IPv6): one node at a time owns an address.
+	//
+	// +optional
+	ARP *ARPAnnounce `json:"arp,omitempty"`
+	// BGP announces to routers: every node that can forward announces an address.
+	//
+	// +optional
+	BGP *BGPAnnounce `json:"bgp,omitempty"`
+}
+
+// ARPAnnounce limits where addresses are announced by ARP and NDP.
+type ARPAnnounce struct {
+	// Interfaces by name; absent: every interface with an address in the same subnet.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=15
+	Interfaces []string `json:"interfaces,omitempty"`
+	// NodeSelector limits the nodes that may own an address. Absent: all.
+	//
+	// +optional
+	NodeSelector *metav1.LabelSelector `json:"nodeSelector,omitempty"`
+}
+
+// BGPAnnounce limits where addresses are announced by BGP, and with which attributes.
+type BGPAnnounce struct {
+	// Peers by name of their BGPPeer; absent: all.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=64
+	Peers []string `json:"peers,omitempty"`
+	// Communities (RFC 1997) in the form 64512:100.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=63
+	// +kubebuilder:validation:items:Pattern=`^[0-9]{1,5}:[0-9]{1,5}$`
+	// +kubebuilder:validation:items:MaxLength=11
+	Communities []string `json:"communities,omitempty"`
+	// LocalPref is the LOCAL_PREF that iBGP peers get.
+	//
+	// +optional
+	LocalPref *uint32 `json:"localPref,omitempty"`
+	// NodeSelector limits the nodes that announce. Absent: all.
+	//
+	// +optional
+	NodeSelector *metav1.LabelSelector `json:"nodeSelector,omitempty"`
+}
+
+// IPPoolStatus is what the controller knows of a pool. Counts are capped at 2^63-1.
+type IPPoolStatus struct {
+	// Used is the number of addresses that have a VIP.
+	//
+	// +optional
+	Used int64 `json:"used"`
+	// Free is the number of addresses that can be given out.
+	//
+	// +optional
+	Free int64 `json:"free"`
+	// +optional
+	IPv4 *AddressCounts `json:"ipv4,omitempty"`
+	// +optional
+	IPv6 *AddressCounts `json:"ipv6,omitempty"`
+
+	// ObservedGeneration is the generation of the spec that this status speaks of.
+	//
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Conditions: Ready is False, with the reason and what to change, when the pool gives nothing out.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// AddressCounts counts a pool's addresses of one family.
+type AddressCounts struct {
+	Total int64 `json:"total"`
+	Used  int64 `json:"used"`
+	Free  int64 `json:"free"`
+}
+
+// Conditions and reasons of an IPPool.
+const (
+	PoolReady = "Ready"
+
+	PoolReasonValid            = "Valid"
+	PoolReasonInvalidAddresses = "InvalidAddresses"
+	PoolReasonOverlap          = "Overlap"
+)

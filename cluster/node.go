@@ -1,0 +1,32 @@
+package cluster
+
+import "net/netip"
+
+// Node is a Kubernetes Node.
+type Node struct {
+	Name   string
+	Labels map[string]string
+	// InternalIPs are the node's addresses of type InternalIP, the primary one first.
+	InternalIPs []netip.Addr
+	PodCIDRs    []netip.Prefix
+	// Zone is the label topology.kubernetes.io/zone.
+	Zone string
+	// Ready is the condition Ready = True.
+	Ready bool
+	// Excluded is true for the label node.kubernetes.io/exclude-from-external-load-balancers with any value but one
+	// that strconv.ParseBool takes for false, as in k8s.io/cloud-provider, and for the taint
+	// node.kubernetes.io/out-of-service.
+	Excluded bool
+}
+
+// CanAnnounce reports whether the node may announce VIPs; the reason says why not.
+func (n *Node) CanAnnounce() (ok bool, reason string) {
+	switch {
+	case n.Excluded:
+		return false, "excluded by the label node.kubernetes.io/exclude-from-external-load-balancers or the taint node.kubernetes.io/out-of-service"
+	case !n.Ready:
+		return false, "not ready"
+	default:
+		return true, ""
+	}
+}

@@ -1,0 +1,89 @@
+package cluster
+
+import (
+	"net/netip"
+	"strings"
+
+	"go4.org/netipx"
+)
+
+// Pool is a valid IPPool: its ranges parse and do not overlap each other.
+type Pool struct {
+	Name string
+	// Ranges in the order in which they are written.
+	Ranges        []netipx.IPRange
+	Priority      int32
+	AutoAssign    bool
+	AvoidBuggyIPs bool
+	// NamespaceSelector and ServiceSelector limit who may use the pool.
+	NamespaceSelector Selector
+	ServiceSelector   Selector
+	// ARP and BGP are nil where the pool is not announced that way.
+	ARP *ARPAnnounce
+	BGP *BGPAnnounce
+}
+
+// ARPAnnounce limits announcement by ARP and NDP.
+type ARPAnnounce struct {
+	// Interfaces by name; empty: any.
+	Interfaces []string
+	Nodes      Selector
+}
+
+// BGPAnnounce limits announcement by BGP and carries the path attributes.
+type BGPAnnounce struct {
+	// Peers by name; empty: all.
+	Peers []string
+	Nodes Selector
+	// Communities in the encoding of RFC 1997: the AS number in the upper 16 bits.
+	Communities []uint32
+	// LocalPref for iBGP peers; nil: none is set.
+	LocalPref *uint32
+}
+
+// Contains reports whether one of the pool's ranges holds the address. AvoidBuggyIPs does not matter here.
+func (p *Pool) Contains(a netip.Addr) bool {
+	for _, r := range p.Ranges {
+		if r.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// Peer is a valid BGPPeer.
+type Peer struct {
+	Name     string
+	Address  netip.AddrPort
+	PeerASN  uint32
+	LocalASN uint32
+	// Source is the zero Addr where the kernel chooses.
+	Source netip.Addr
+	// HoldTime, KeepaliveTime, ConnectRetryTime in whole seconds.
+	HoldTime         uint16
+	KeepaliveTime    uint16
+	ConnectRetryTime uint16
+	// MultihopTTL is 0 for a router on the link.
+	MultihopTTL uint8
+	// PasswordSecret names the Secret of the TCP MD5 password; empty: none.
+	PasswordSecret string
+	// Password is the secret's content, empty as long as it has not been found.
+	Password string
+	Nodes    Selector
+}
+
+// VIP is a VIP object: an address that the controller gave to Services.
+type VIP struct {
+	Address  netip.Addr
+	Pool     string
+	Services []Name
+}
+
+// VIPName returns the name of the VIP object of an address: the address itself for IPv4; for IPv6 all 32 digits with
+// '-' for ':', because an object's name has no colons and must not begin or end with '-'.
+func VIPName(a netip.Addr) string {
+	if a.Is4() {
+		return a.String()
+	}
+	return strings.ReplaceAll(a.StringExpanded(), ":", "-")
+}

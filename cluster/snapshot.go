@@ -1,0 +1,48 @@
+package cluster
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// Snapshot is what the API said at one moment. It is immutable: a change makes a new Snapshot, which shares what did
+// not change.
+type Snapshot struct {
+	// Services, Slices, Nodes by name.
+	Services map[Name]*Service
+	// Slices of each Service, ordered by the name of the EndpointSlice.
+	Slices map[Name][]*Slice
+	Nodes  map[string]*Node
+	// Namespaces that exist: DNS tells a name without a Service from a name without a namespace.
+	Namespaces map[string]struct{}
+	// Pools and Peers that are valid, and VIPs by address.
+	Pools map[string]*Pool
+	Peers map[string]*Peer
+	VIPs  map[netip.Addr]*VIP
+}
+
+// VIPsOf returns the addresses that the Service may be served at, sorted: those of its status that a VIP object gives
+// to it. A status alone is not enough: whoever may write it could take over any address (CVE-2020-8554).
+func (s *Snapshot) VIPsOf(svc *Service) []netip.Addr {
+	if svc.Type != LoadBalancer {
+		return nil
+	}
+	var vips []netip.Addr
+	for _, ip := range svc.IngressIPs {
+		if v := s.VIPs[ip]; v != nil && slices.Contains(v.Services, svc.Name) {
+			vips = append(vips, ip)
+		}
+	}
+	slices.SortFunc(vips, netip.Addr.Compare)
+	return slices.Compact(vips)
+}
+
+// SortedServices returns the Services ordered by name.
+func (s *Snapshot) SortedServices() []*Service {
+	out := make([]*Service, 0, len(s.Services))
+	for _, svc := range s.Services {
+		out = append(out, svc)
+	}
+	slices.SortFunc(out, func(a, b *Service) int { return a.Name.Compare(b.Name) })
+	return out
+}
