@@ -1,0 +1,323 @@
+package watch
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/seamark-io/seamark/api/v1alpha1"
+	"github.com/seamark-io/seamark/cluster"
+)
+
+// Service converts a Service.
+func Service(s *corev1.Service) *cluster.Service {
+	_, foreign := s.Labels[labelServiceProxyName]
+	out := &cluster.Service{
+		Name:          cluster.Name{Namespace: s.Namespace, Name: s.Name},
+		Type:          serviceType(s.Spec.Type),
+		Headless:      s.Spec.ClusterIP == corev1.ClusterIPNone,
+		ExternalName:  strings.TrimSuffix(s.Spec.ExternalName, "."),
+		ExternalLocal: s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
+		InternalLocal: s.Spec.InternalTrafficPolicy != nil && *s.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal,
+		ForeignProxy:  foreign,
+
+		HealthCheckNodePort: uint16(s.Spec.HealthCheckNodePort),
+	}
+	if out.Type != cluster.ExternalName {
+		out.ExternalName = ""
+		out.ClusterIPs = addrs(s.Spec.ClusterIPs)
+	}
+	for _, p := range s.Spec.Ports {
+		out.Ports = append(out.Ports, cluster.ServicePort{
+			Name:     p.Name,
+			Protocol: protocol(p.Protocol),
+			Port:     uint16(p.Port),
+			NodePort: uint16(p.NodePort),
+		})
+	}
+	for _, in := range s.Status.LoadBalancer.Ingress {
+		if in.IPMode == nil || *in.IPMode == corev1.LoadBalancerIPModeVIP {
+			out.IngressIPs = append(out.IngressIPs, addrs([]string{in.IP})...)
+		}
+	}
+	for _, r := range s.Spec.LoadBalancerSourceRanges {
+		if p, err := netip.ParsePrefix(strings.TrimSpace(r)); err == nil {
+			out.SourceRanges = append(out.SourceRanges, p.Masked())
+		}
+	}
+	if s.Spec.SessionAffinity == corev1.ServiceAffinityClientIP {
+		out.Affinity = time.Duration(corev1.DefaultClientIPServiceAffinitySeconds) * time.Second
+		if c := s.Spec.SessionAffinityConfig; c != nil && c.ClientIP != nil && c.ClientIP.TimeoutSeconds != nil {
+			out.Affinity = time.Duration(*c.ClientIP.TimeoutSeconds) * time.Second
+		}
+	}
+	return out
+}
+
+const labelServiceProxyName = "service.kubernetes.io/service-proxy-name"
+
+func serviceType(t corev1.ServiceType) cluster.ServiceType {
+	switch t {
+	case corev1.ServiceTypeNodePort:
+		return cluster.NodePort
+	case corev1.ServiceTypeLoadBalancer:
+		return cluster.LoadBalancer
+	case corev1.ServiceTypeExternalName:
+		return cluster.ExternalName
+	default:
+		return cluster.ClusterIP
+	}
+}
+
+func protocol(p corev1.Protocol) cluster.Protocol {
+	switch p {
+	case corev1.ProtocolUDP:
+		return cluster.UDP
+	case corev1.ProtocolSCTP:
+		return cluster.SCTP
+	default:
+		return cluster.TCP
+	}
+}
+
+// addrs parses what is an address and leaves out what is not ("None", "").
+func addrs(in []string) []netip.Addr {
+	var out []netip.Addr
+	for _, s := range in {
+		if a, err := netip.ParseAddr(s); err == nil {
+			out = append(out, a.Unmap())
+		}
+	}
+	return out
+}
+
+// Slice converts an EndpointSlice; nil for one that belongs to no Service or holds host names. Only the first address
+// of an endpoint counts, as the API asks of its consumers.
+func Slice(s *discoveryv1.EndpointSlice) *cluster.Slice {
+	service := s.Labels[discoveryv1.LabelServiceName]
+	family := map[discoveryv1.AddressType]cluster.Family{
+		discoveryv1.AddressTypeIPv4: cluster.IPv4, discoveryv1.AddressTypeIPv6: cluster.IPv6,
+	}[s.AddressType]
+	if service == "" || family == 0 {
+		return nil
+	}
+	_, headless := s.Labels[corev1.IsHeadlessService]
+	out := &cluster.Slice{
+		Name:     s.Name,
+		Service:  cluster.Name{Namespace: s.Namespace, Name: service},
+		Family:   family,
+		Headless: headless,
+	}
+	for _, p := range s.Ports {
+		port := cluster.SlicePort{Protocol: cluster.TCP}
+		if p.Name != nil {
+			port.Name = *p.Name
+		}
+		if p.Protocol != nil {
+			port.Protocol = protocol(*p.Protocol)
+		}
+		if p.Port != nil {
+			port.Port = uint16(*p.Port)
+		}
+		out.Ports = append(out.Ports, port)
+	}
+	for i := range s.Endpoints {
+		if ep, ok := endpoint(&s.Endpoints[i]); ok {
+			out.Endpoints = append(out.Endpoints, ep)
+		}
+	}
+	return out
+}
+
+func endpoint(e *discoveryv1.Endpoint) (cluster.Endpoint, bool) {
+	if len(e.Addresses) == 0 {
+		return cluster.Endpoint{}, false
+	}
+	a, err := netip.ParseAddr(e.Addresses[0])
+	if err != nil {
+		return cluster.Endpoint{}, false
+	}
+	out := cluster.Endpoint{
+		Addr:        a.Unmap(),
+		Hostname:    deref(e.Hostname, ""),
+		Node:        deref(e.NodeName, ""),
+		Zone:        deref(e.Zone, ""),
+		Ready:       deref(e.Conditions.Ready, true),
+		Serving:     deref(e.Conditions.Serving, true),
+		Terminating: deref(e.Conditions.Terminating, false),
+	}
+	if e.Hints != nil {
+		for _, z := range e.Hints.ForZones {
+			out.ForZones = append(out.ForZones, z.Name)
+		}
+		for _, n := range e.Hints.ForNodes {
+			out.ForNodes = append(out.ForNodes, n.Name)
+		}
+	}
+	return out, true
+}
+
+func deref[T any](p *T, unset T) T {
+	if p == nil {
+		return unset
+	}
+	return *p
+}
+
+// Node converts a Node.
+func Node(n *corev1.Node) *cluster.Node {
+	out := &cluster.Node{
+		Name:   n.Name,
+		Labels: n.Labels,
+		Zone:   n.Labels[corev1.LabelTopologyZone],
+	}
+	for _, a := range n.Status.Addresses {
+		if a.Type == corev1.NodeInternalIP {
+			out.InternalIPs = append(out.InternalIPs, addrs([]string{a.Address})...)
+		}
+	}
+	for _, c := range n.Spec.PodCIDRs {
+		if p, err := netip.ParsePrefix(c); err == nil {
+			out.PodCIDRs = append(out.PodCIDRs, p.Masked())
+		}
+	}
+	for _, c := range n.Status.Conditions {
+		if c.Type == corev1.NodeReady {
+			out.Ready = c.Status == corev1.ConditionTrue
+		}
+	}
+	if v, ok := n.Labels[corev1.LabelNodeExcludeBalancers]; ok {
+		excluded, err := strconv.ParseBool(v)
+		out.Excluded = excluded || err != nil
+	}
+	for _, t := range n.Spec.Taints {
+		out.Excluded = out.Excluded || t.Key == corev1.TaintNodeOutOfService
+	}
+	return out
+}
+
+// Pool converts an IPPool; the error holds all that is wrong with it.
+func Pool(p *v1alpha1.IPPool) (*cluster.Pool, error) {
+	ranges, problems := cluster.ParseRanges(p.Spec.Addresses)
+	if len(problems) > 0 {
+		return nil, fmt.Errorf("pool %s: %w", p.Name, problems[0])
+	}
+	out := &cluster.Pool{
+		Name:              p.Name,
+		Ranges:            ranges,
+		Priority:          p.Spec.Priority,
+		AutoAssign:        deref(p.Spec.AutoAssign, true),
+		AvoidBuggyIPs:     p.Spec.AvoidBuggyIPs,
+		NamespaceSelector: Selector(p.Spec.NamespaceSelector),
+		ServiceSelector:   Selector(p.Spec.ServiceSelector),
+	}
+	an := p.Spec.Announce
+	if an == nil {
+		an = &v1alpha1.Announce{ARP: &v1alpha1.ARPAnnounce{}, BGP: &v1alpha1.BGPAnnounce{}}
+	}
+	if an.ARP != nil {
+		out.ARP = &cluster.ARPAnnounce{Interfaces: an.ARP.Interfaces, Nodes: Selector(an.ARP.NodeSelector)}
+	}
+	if an.BGP != nil {
+		out.BGP = &cluster.BGPAnnounce{Peers: an.BGP.Peers, Nodes: Selector(an.BGP.NodeSelector), LocalPref: an.BGP.LocalPref}
+		for _, s := range an.BGP.Communities {
+			c, err := Community(s)
+			if err != nil {
+				return nil, fmt.Errorf("pool %s: %w", p.Name, err)
+			}
+			out.BGP.Communities = append(out.BGP.Communities, c)
+		}
+	}
+	return out, nil
+}
+
+// Community reads a community such as 64512:100 (RFC 1997).
+func Community(s string) (uint32, error) {
+	high, low, _ := strings.Cut(s, ":")
+	h, errH := strconv.ParseUint(high, 10, 16)
+	l, errL := strconv.ParseUint(low, 10, 16)
+	if errH != nil || errL != nil {
+		return 0, fmt.Errorf("community %q: write two numbers of 0 to 65535 with ':' between them, such as 64512:100", s)
+	}
+	return uint32(h<<16 | l), nil
+}
+
+// Peer converts a BGPPeer without its password.
+func Peer(p *v1alpha1.BGPPeer) (*cluster.Peer, error) {
+	a, err := netip.ParseAddr(p.Spec.PeerAddress)
+	if err != nil {
+		return nil, fmt.Errorf("peer %s: peerAddress: %w", p.Name, err)
+	}
+	port := p.Spec.PeerPort
+	if port == 0 {
+		port = 179
+	}
+	hold := seconds(p.Spec.HoldTime, 90)
+	out := &cluster.Peer{
+		Name:             p.Name,
+		Address:          netip.AddrPortFrom(a.Unmap(), uint16(port)),
+		PeerASN:          uint32(p.Spec.PeerASN),
+		LocalASN:         uint32(p.Spec.LocalASN),
+		HoldTime:         hold,
+		KeepaliveTime:    seconds(p.Spec.KeepaliveTime, hold/3),
+		ConnectRetryTime: seconds(p.Spec.ConnectRetryTime, 5),
+		MultihopTTL:      uint8(deref(p.Spec.EBGPMultihop, 0)),
+		Nodes:            Selector(p.Spec.NodeSelector),
+	}
+	if p.Spec.SourceAddress != "" {
+		if out.Source, err = netip.ParseAddr(p.Spec.SourceAddress); err != nil {
+			return nil, fmt.Errorf("peer %s: sourceAddress: %w", p.Name, err)
+		}
+	}
+	if ref := p.Spec.PasswordSecretRef; ref != nil {
+		out.PasswordSecret = ref.Name
+	}
+	return out, nil
+}
+
+func seconds(d *metav1.Duration, unset uint16) uint16 {
+	if d == nil {
+		return unset
+	}
+	return uint16(d.Seconds())
+}
+
+// VIP converts a VIP; nil for one whose address does not parse.
+func VIP(v *v1alpha1.VIP) *cluster.VIP {
+	a, err := netip.ParseAddr(v.Spec.Address)
+	if err != nil {
+		return nil
+	}
+	out := &cluster.VIP{Address: a.Unmap(), Pool: v.Spec.Pool}
+	for _, s := range v.Spec.Services {
+		out.Services = append(out.Services, cluster.Name{Namespace: s.Namespace, Name: s.Name})
+	}
+	return out
+}
+
+// Selector converts a label selector; nil matches everything.
+func Selector(s *metav1.LabelSelector) cluster.Selector {
+	if s == nil {
+		return nil
+	}
+	operators := map[metav1.LabelSelectorOperator]cluster.Operator{
+		metav1.LabelSelectorOpIn: cluster.In, metav1.LabelSelectorOpNotIn: cluster.NotIn,
+		metav1.LabelSelectorOpExists: cluster.Exists, metav1.LabelSelectorOpDoesNotExist: cluster.DoesNotExist,
+	}
+	var out cluster.Selector
+	for _, k := range slices.Sorted(maps.Keys(s.MatchLabels)) {
+		out = append(out, cluster.Requirement{Key: k, Operator: cluster.In, Values: []string{s.MatchLabels[k]}})
+	}
+	for _, e := range s.MatchExpressions {
+		out = append(out, cluster.Requirement{Key: e.Key, Operator: operators[e.Operator], Values: e.Values})
+	}
+	return out
+}

@@ -1,0 +1,200 @@
+package watch
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/seamark-io/seamark/api/client"
+	"github.com/seamark-io/seamark/api/v1alpha1"
+	"github.com/seamark-io/seamark/cluster"
+)
+
+// Config of a Watcher.
+type Config struct {
+	Kube    kubernetes.Interface
+	Seamark *client.Client
+	// Namespace is Seamark's own: the one whose Secrets hold the passwords of BGP sessions.
+	Namespace string
+	Log       *slog.Logger
+}
+
+// Watcher watches the API and keeps a Snapshot of it.
+type Watcher struct {
+	log      *slog.Logger
+	snapshot atomic.Pointer[cluster.Snapshot]
+	dirty    chan struct{}
+	sources  []*Source
+
+	services, slices, nodes, namespaces, secrets, pools, peers, vips cache.SharedIndexInformer
+}
+
+// Source is one loop's view of a Watcher.
+type Source struct {
+	w       *Watcher
+	changed chan struct{}
+}
+
+// Snapshot returns the newest Snapshot; nil as long as not every kind has been listed once, so that nobody takes a
+// part for the whole.
+func (s *Source) Snapshot() *cluster.Snapshot { return s.w.snapshot.Load() }
+
+// Changed receives when there is a newer Snapshot than at the last receive. Several changes are one.
+func (s *Source) Changed() <-chan struct{} { return s.changed }
+
+// New makes a Watcher. It does nothing before Run.
+func New(c Config) (*Watcher, error) {
+	w := &Watcher{log: c.Log, dirty: make(chan struct{}, 1)}
+	core, disc := c.Kube.CoreV1(), c.Kube.DiscoveryV1()
+	var err error
+	add := func(lw cache.ListerWatcher, example runtime.Object, t cache.TransformFunc, h cache.ResourceEventHandler) cache.SharedIndexInformer {
+		inf := cache.NewSharedIndexInformer(lw, example, 0, cache.Indexers{})
+		if e := inf.SetTransform(t); e != nil {
+			err = e
+		}
+		if _, e := inf.AddEventHandler(h); e != nil {
+			err = e
+		}
+		return inf
+	}
+	w.services = add(listWatch(core.Services(metav1.NamespaceAll)), &corev1.Service{}, transform(Service), onChange[*cluster.Service](w.touch))
+	w.slices = add(listWatch(disc.EndpointSlices(metav1.NamespaceAll)), &discoveryv1.EndpointSlice{}, transform(Slice), onChange[*cluster.Slice](w.touch))
+	w.nodes = add(listWatch(core.Nodes()), &corev1.Node{}, transform(Node), onChange[*cluster.Node](w.touch))
+	w.namespaces = add(listWatch(core.Namespaces()), &corev1.Namespace{}, transform(namespace), onChange[string](w.touch))
+	w.secrets = add(listWatch(core.Secrets(c.Namespace)), &corev1.Secret{}, transform(toPassword), onChange[password](w.touch))
+	w.pools = add(listWatch(c.Seamark.IPPools), &v1alpha1.IPPool{}, transform(poolOrNil), onChange[*cluster.Pool](w.touch))
+	w.peers = add(listWatch(c.Seamark.BGPPeers), &v1alpha1.BGPPeer{}, transform(peerOrNil), onChange[*cluster.Peer](w.touch))
+	w.vips = add(listWatch(c.Seamark.VIPs), &v1alpha1.VIP{}, transform(VIP), onChange[*cluster.VIP](w.touch))
+	if err != nil {
+		return nil, fmt.Errorf("prepare an informer: %w", err)
+	}
+	return w, nil
+}
+
+// lister is the part of a typed client that an informer needs.
+type lister[L runtime.Object] interface {
+	List(ctx context.Context, opts metav1.ListOptions) (L, error)
+	Watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error)
+}
+
+func listWatch[L runtime.Object](l lister[L]) cache.ListerWatcher {
+	return &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return l.List(ctx, o) },
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			return l.Watch(ctx, o)
+		},
+	}
+}
+
+func namespace(n *corev1.Namespace) string { return n.Name }
+
+// password is the one thing that is kept of a Secret.
+type password struct {
+	secret, password string
+}
+
+func toPassword(s *corev1.Secret) password {
+	return password{s.Name, string(s.Data[corev1.BasicAuthPasswordKey])}
+}
+
+func poolOrNil(p *v1alpha1.IPPool) *cluster.Pool {
+	pool, err := Pool(p)
+	if err != nil {
+		return nil // told on the object by the controller
+	}
+	return pool
+}
+
+func peerOrNil(p *v1alpha1.BGPPeer) *cluster.Peer {
+	peer, err := Peer(p)
+	if err != nil {
+		return nil // the CRD's validation lets none of this through
+	}
+	return peer
+}
+
+// Source returns a view for one loop. Call it before Run.
+func (w *Watcher) Source() *Source {
+	s := &Source{w: w, changed: make(chan struct{}, 1)}
+	w.sources = append(w.sources, s)
+	return s
+}
+
+// touch notes that something changed.
+func (w *Watcher) touch() { notify(w.dirty) }
+
+func notify(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Run watches until ctx ends. The API server may be away for any time: the last Snapshot stays.
+func (w *Watcher) Run(ctx context.Context) error {
+	informers := map[string]cache.SharedIndexInformer{
+		"Services": w.services, "EndpointSlices": w.slices, "Nodes": w.nodes, "Namespaces": w.namespaces, "Secrets": w.secrets,
+		"IPPools": w.pools, "BGPPeers": w.peers, "VIPs": w.vips,
+	}
+	for _, inf := range informers {
+		go inf.RunWithContext(ctx)
+	}
+	for kind, inf := range informers {
+		if !cache.WaitForCacheSync(ctx.Done(), inf.HasSynced) {
+			return ctx.Err()
+		}
+		w.log.Debug("synced", "kind", kind)
+	}
+	w.touch()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-w.dirty:
+		}
+		start := time.Now()
+		w.snapshot.Store(w.build())
+		for _, s := range w.sources {
+			notify(s.changed)
+		}
+		// In a storm of changes at most a fifth of one core goes into Snapshots.
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(4 * time.Since(start)):
+		}
+	}
+}
+
+// build assembles a Snapshot from the stores: pointers only, nothing is converted or copied.
+func (w *Watcher) build() *cluster.Snapshot {
+	s := cluster.NewSnapshot()
+	values(w.services.GetStore(), s.AddService)
+	values(w.slices.GetStore(), s.AddSlice)
+	values(w.nodes.GetStore(), s.AddNode)
+	values(w.namespaces.GetStore(), s.AddNamespace)
+	values(w.pools.GetStore(), s.AddPool)
+	values(w.vips.GetStore(), s.AddVIP)
+	passwords := map[string]string{}
+	values(w.secrets.GetStore(), func(p password) { passwords[p.secret] = p.password })
+	values(w.peers.GetStore(), func(p *cluster.Peer) {
+		if p != nil && p.PasswordSecret != "" {
+			q := *p
+			q.Password = passwords[p.PasswordSecret]
+			p = &q
+		}
+		s.AddPeer(p)
+	})
+	s.Seal()
+	return s
+}
