@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -37,37 +38,68 @@ func NewImage(config v1.Config, layers ...v1.Layer) (v1.Image, error) {
 	return mutate.ConfigFile(img, cf)
 }
 
-// WriteArchive writes the image in the form of `docker save`, named by every reference ("registry/repository:tag"). A
-// reference without registry or tag is an error: each tool that reads the archive would complete it in its own way.
-func WriteArchive(w io.Writer, img v1.Image, references ...string) error {
-	for _, ref := range references {
+// Named is an image and the references ("registry/repository:tag") that an archive gives it.
+type Named struct {
+	Image      v1.Image
+	References []string
+}
+
+// WriteArchive writes images in the form of `docker save`; a layer that several have is written once. A reference without
+// registry or tag is an error: each tool that reads the archive would complete it in its own way.
+//
+// (go-containerregistry's tarball.MultiRefWrite orders images and references by chance.)
+func WriteArchive(w io.Writer, images ...Named) error {
+	tw := tar.NewWriter(w)
+	written := map[string]bool{}
+	var manifest tarball.Manifest
+	for _, img := range images {
+		d, err := writeImage(tw, img, written)
+		if err != nil {
+			return fmt.Errorf("image %s: %w", strings.Join(img.References, ", "), err)
+		}
+		manifest = append(manifest, d)
+	}
+	data, err := json.Marshal(manifest)
+	if err != nil {
+		return err
+	}
+	if err := writeBlob(tw, "manifest.json", bytes.NewReader(data), int64(len(data))); err != nil {
+		return err
+	}
+	return tw.Close()
+}
+
+// writeImage writes the blobs of an image that are not in written yet, and returns its entry for the manifest.
+func writeImage(tw *tar.Writer, img Named, written map[string]bool) (tarball.Descriptor, error) {
+	d := tarball.Descriptor{RepoTags: img.References}
+	for _, ref := range img.References {
 		if _, err := name.NewTag(ref, name.StrictValidation); err != nil {
-			return fmt.Errorf("image reference %q: want registry/repository:tag: %w", ref, err)
+			return d, fmt.Errorf("want registry/repository:tag: %w", err)
 		}
 	}
-	layers, err := img.Layers()
+	digest, err := img.Image.ConfigName()
 	if err != nil {
-		return err
+		return d, err
 	}
-	config, err := img.ConfigName()
+	config, err := img.Image.RawConfigFile()
 	if err != nil {
-		return err
+		return d, err
 	}
-	rawConfig, err := img.RawConfigFile()
+	d.Config = digest.String()
+	if !written[d.Config] {
+		written[d.Config] = true
+		if err := writeBlob(tw, d.Config, bytes.NewReader(config), int64(len(config))); err != nil {
+			return d, err
+		}
+	}
+	layers, err := img.Image.Layers()
 	if err != nil {
-		return err
+		return d, err
 	}
-	// tarball.MultiRefWrite of go-containerregistry would do, but orders several references by chance.
-	tw := tar.NewWriter(w)
-	d := tarball.Descriptor{Config: config.String(), RepoTags: references}
-	if err := writeBlob(tw, d.Config, bytes.NewReader(rawConfig), int64(len(rawConfig))); err != nil {
-		return err
-	}
-	written := map[string]bool{}
 	for _, layer := range layers {
 		digest, err := layer.Digest()
 		if err != nil {
-			return err
+			return d, err
 		}
 		file := digest.Hex + ".tar.gz"
 		d.Layers = append(d.Layers, file)
@@ -76,17 +108,10 @@ func WriteArchive(w io.Writer, img v1.Image, references ...string) error {
 		}
 		written[file] = true
 		if err := writeLayer(tw, file, layer); err != nil {
-			return fmt.Errorf("layer %s: %w", digest, err)
+			return d, fmt.Errorf("layer %s: %w", digest, err)
 		}
 	}
-	manifest, err := json.Marshal(tarball.Manifest{d})
-	if err != nil {
-		return err
-	}
-	if err := writeBlob(tw, "manifest.json", bytes.NewReader(manifest), int64(len(manifest))); err != nil {
-		return err
-	}
-	return tw.Close()
+	return d, nil
 }
 
 func writeLayer(tw *tar.Writer, file string, layer v1.Layer) error {
@@ -107,12 +132,29 @@ func writeBlob(tw *tar.Writer, file string, r io.Reader, size int64) error {
 }
 
 // WriteArchiveFile is WriteArchive into the file path; a file of that name is replaced only when all is written.
-func WriteArchiveFile(path string, img v1.Image, references ...string) error {
+func WriteArchiveFile(path string, images ...Named) error {
+	return replaceFile(path, func(w io.Writer) error { return WriteArchive(w, images...) })
+}
+
+// WriteLayerFile writes the layer, compressed, into the file path, for tarball.LayerFromFile to read again.
+func WriteLayerFile(path string, layer v1.Layer) error {
+	return replaceFile(path, func(w io.Writer) error {
+		r, err := layer.Compressed()
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		_, err = io.Copy(w, r)
+		return err
+	})
+}
+
+func replaceFile(path string, write func(io.Writer) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(WriteArchive(f, img, references...), f.Chmod(0o644), f.Close()); err != nil {
+	if err := errors.Join(write(f), f.Chmod(0o644), f.Close()); err != nil {
 		return errors.Join(fmt.Errorf("writing %s: %w", path, err), os.Remove(f.Name()))
 	}
 	return os.Rename(f.Name(), path)

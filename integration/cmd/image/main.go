@@ -65,5 +65,5 @@ func build(dockerfile, context, out string, references []string) error {
 	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
 		return err
 	}
-	return oci.WriteArchiveFile(out, img, references...)
+	return oci.WriteArchiveFile(out, oci.Named{Image: img, References: references})
 }
