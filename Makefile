@@ -1,0 +1,89 @@
+# Seamark. `make help` lists what there is; `make demo` and `make test` work on a bare Debian 12 with Go, as root.
+
+SHELL     := /bin/bash
+.DEFAULT_GOAL := help
+VERSION   ?= v0.1.0
+GO        ?= go
+GOFLAGS   ?= -trimpath
+export CGO_ENABLED ?= 0
+
+CONTROLLER_GEN := $(GO) run sigs.k8s.io/controller-tools/cmd/controller-gen@v0.20.0
+GOLANGCI_LINT  := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.6.0
+LDFLAGS   := -s -w -X k8s.io/component-base/version.gitVersion=$(VERSION)
+
+# Of `make e2e`: which parts run in the lab, and which specs.
+LAB_PROXY ?= seamark
+LAB_DNS   ?= seamark
+FOCUS     ?=
+SKIP      ?=
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^## / {printf "\n%s\n", substr($$0, 4)} /^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+## See it work
+.PHONY: demo demo-down
+demo: packages images bin/demo ## A real cluster, a Service of type LoadBalancer, a failover: about two minutes once built. KEEP=1 leaves it running
+	bin/demo up $(if $(KEEP),--keep)
+demo-down: bin/demo ## Remove what KEEP=1 left running
+	bin/demo down
+
+## Build
+.PHONY: build images packages
+build: bin/seamark-controller bin/seamark-node ## The static binaries, in bin/
+images: bin/images/seamark-controller.tar bin/images/seamark-node.tar ## OCI archives of both images, without Docker, in bin/images/
+packages: ## Install the Debian packages that the lab and the tests need
+	hack/install-packages
+
+# Go knows better than make what has changed.
+.PHONY: FORCE
+FORCE:
+bin/seamark-%: FORCE
+	@echo "build $@"
+	$(GO) build $(GOFLAGS) -ldflags '$(LDFLAGS)' -o $@ ./cmd/seamark-$*
+bin/%: FORCE
+	@echo "build $@"
+	$(GO) -C integration build $(GOFLAGS) -o ../$@ ./cmd/$*
+bin/images/seamark-%.tar: bin/seamark-% bin/image manifests/images/%/Dockerfile
+	bin/image -f manifests/images/$*/Dockerfile -t ghcr.io/seamark-io/seamark-$*:$(VERSION) -o $@ .
+
+## Test
+.PHONY: test unit scenarios e2e e2e-listed fuzz bench
+test: packages unit scenarios e2e-listed ## Everything: unit tests, scenarios in the lab, upstream e2e
+
+unit: ## Unit tests of both modules, with the race detector
+	CGO_ENABLED=1 $(GO) test -race -count=1 ./...
+	CGO_ENABLED=1 $(GO) -C integration test -race -count=1 $$($(GO) -C integration list ./... | grep -v /scenarios)
+
+scenarios: images bin/lab ## What users do, in a lab of three nodes
+	$(GO) -C integration test -count=1 -timeout 40m -v ./scenarios
+
+e2e-listed: images bin/e2e ## The upstream specs that Seamark's proxy, DNS and load balancer are known to pass
+	bin/e2e run --proxy seamark --dns seamark --lb seamark --list integration/e2e/seamark.txt
+
+e2e: images bin/e2e ## Upstream e2e specs: LAB_PROXY=seamark|kube-proxy LAB_DNS=seamark|coredns FOCUS=… SKIP=…
+	bin/e2e run --proxy $(LAB_PROXY) --dns $(LAB_DNS) $(if $(FOCUS),--focus '$(FOCUS)') $(if $(SKIP),--skip '$(SKIP)')
+
+FUZZTIME ?= 10s
+fuzz: ## Each fuzz target for FUZZTIME (10s)
+	hack/fuzz $(FUZZTIME)
+
+bench: ## Benchmarks of the pure packages and drivers; compare runs with benchstat
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+## Keep it in order
+.PHONY: lint generate verify clean
+lint: ## go vet, golangci-lint, go mod tidy
+	$(GO) vet ./... && $(GO) -C integration vet ./...
+	$(GOLANGCI_LINT) run ./...
+	cd integration && $(GOLANGCI_LINT) run ./...
+	$(GO) mod tidy -diff && $(GO) -C integration mod tidy -diff
+
+generate: ## Deep copies and CRDs, from api/
+	$(CONTROLLER_GEN) object paths=./api/... crd:crdVersions=v1 output:crd:dir=manifests/crds
+
+verify: generate ## Fail if something generated is not what is committed
+	git diff --exit-code -- api manifests
+
+clean: ## Remove bin/
+	rm -rf bin
