@@ -1,0 +1,150 @@
+package watch
+
+import (
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/seamark-io/seamark/api/v1alpha1"
+	"github.com/seamark-io/seamark/cluster"
+)
+
+func TestService(t *testing.T) {
+	proxyMode := corev1.LoadBalancerIPModeProxy
+	for _, tt := range []struct {
+		name string
+		in   corev1.ServiceSpec
+		lb   []corev1.LoadBalancerIngress
+		want cluster.Service
+	}{
+		{
+			name: "headless",
+			in:   corev1.ServiceSpec{ClusterIP: "None", ClusterIPs: []string{"None"}},
+			want: cluster.Service{Headless: true},
+		},
+		{
+			name: "a Service that became ExternalName may keep a cluster IP: it has none",
+			in:   corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "db.example.com.", ClusterIPs: []string{"10.0.0.1"}},
+			want: cluster.Service{Type: cluster.ExternalName, ExternalName: "db.example.com"},
+		},
+		{
+			name: "an external name left behind by a change of type",
+			in:   corev1.ServiceSpec{ExternalName: "db.example.com"},
+			want: cluster.Service{},
+		},
+		{
+			name: "load balancer: only addresses in VIP mode count, host names do not",
+			in:   corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, LoadBalancerSourceRanges: []string{" 10.1.2.3/8 ", "nonsense"}},
+			lb:   []corev1.LoadBalancerIngress{{IP: "192.0.2.1"}, {IP: "192.0.2.2", IPMode: &proxyMode}, {Hostname: "a.example.com"}},
+			want: cluster.Service{
+				Type:         cluster.LoadBalancer,
+				IngressIPs:   []netip.Addr{netip.MustParseAddr("192.0.2.1")},
+				SourceRanges: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
+			},
+		},
+		{
+			name: "affinity without a timeout has the API's default",
+			in:   corev1.ServiceSpec{SessionAffinity: corev1.ServiceAffinityClientIP},
+			want: cluster.Service{Affinity: 3 * time.Hour},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "svc"}, Spec: tt.in}
+			s.Status.LoadBalancer.Ingress = tt.lb
+			tt.want.Name = cluster.Name{Namespace: "ns", Name: "svc"}
+			if got := Service(s); !reflect.DeepEqual(*got, tt.want) {
+				t.Errorf("got  %+v\nwant %+v", *got, tt.want)
+			}
+		})
+	}
+}
+
+func TestSliceResolvesUnsetConditionsAsTheAPIDefinesThem(t *testing.T) {
+	s := &discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Namespace: "ns", Name: "svc-1", Labels: map[string]string{discoveryv1.LabelServiceName: "svc"}},
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Ports:       []discoveryv1.EndpointPort{{Name: ptr.To("http"), Port: ptr.To[int32](8080)}},
+		Endpoints: []discoveryv1.Endpoint{
+			{Addresses: []string{"10.244.1.1", "10.244.1.2"}},
+			{Addresses: []string{"10.244.1.3"}, Conditions: discoveryv1.EndpointConditions{Ready: ptr.To(false), Serving: ptr.To(true), Terminating: ptr.To(true)}},
+			{Addresses: []string{"not an address"}},
+		},
+	}
+	got := Slice(s)
+	want := []cluster.Endpoint{
+		{Addr: netip.MustParseAddr("10.244.1.1"), Ready: true, Serving: true},
+		{Addr: netip.MustParseAddr("10.244.1.3"), Serving: true, Terminating: true},
+	}
+	if !reflect.DeepEqual(got.Endpoints, want) {
+		t.Errorf("got  %+v\nwant %+v", got.Endpoints, want)
+	}
+	if p := got.Ports[0]; p != (cluster.SlicePort{Name: "http", Protocol: cluster.TCP, Port: 8080}) {
+		t.Errorf("port %+v", p)
+	}
+	s.AddressType = discoveryv1.AddressTypeFQDN
+	if Slice(s) != nil {
+		t.Error("a slice of host names is of no use to a proxy")
+	}
+}
+
+func TestNodeExcluded(t *testing.T) {
+	for value, want := range map[string]bool{"": true, "true": true, "false": false, "False": false, "no": true} {
+		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{corev1.LabelNodeExcludeBalancers: value}}}
+		if got := Node(n).Excluded; got != want {
+			t.Errorf("label value %q: excluded %v, want %v", value, got, want)
+		}
+	}
+	tainted := &corev1.Node{Spec: corev1.NodeSpec{Taints: []corev1.Taint{{Key: corev1.TaintNodeOutOfService}}}}
+	if !Node(tainted).Excluded {
+		t.Error("a node that is out of service may not announce")
+	}
+}
+
+func TestPoolWithoutAnnounceIsAnnouncedBothWays(t *testing.T) {
+	p, err := Pool(&v1alpha1.IPPool{Spec: v1alpha1.IPPoolSpec{Addresses: []string{"192.0.2.0/28"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.ARP == nil || p.BGP == nil || !p.AutoAssign {
+		t.Errorf("got %+v", p)
+	}
+	p, err = Pool(&v1alpha1.IPPool{Spec: v1alpha1.IPPoolSpec{
+		Addresses: []string{"192.0.2.0/28"},
+		Announce:  &v1alpha1.Announce{BGP: &v1alpha1.BGPAnnounce{Communities: []string{"64512:100"}}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.ARP != nil || p.BGP.Communities[0] != 64512<<16|100 {
+		t.Errorf("got %+v", p)
+	}
+}
+
+func TestPoolProblems(t *testing.T) {
+	for in, want := range map[string]string{
+		"192.0.2.9-192.0.2.1":   "reversed",
+		"192.0.2.0/33":          "neither a prefix",
+		"192.0.2.1-2001:db8::1": "mixes IPv4 and IPv6",
+	} {
+		_, err := Pool(&v1alpha1.IPPool{Spec: v1alpha1.IPPoolSpec{Addresses: []string{in}}})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want one that says %q", in, err, want)
+		}
+	}
+}
+
+func TestSelectorIsTheSameValueEachTime(t *testing.T) {
+	in := &metav1.LabelSelector{MatchLabels: map[string]string{"a": "1", "b": "2", "c": "3", "d": "4"}}
+	for range 20 {
+		if !reflect.DeepEqual(Selector(in), Selector(in)) {
+			t.Fatal("a selector that differs from itself would make every event a change")
+		}
+	}
+}
