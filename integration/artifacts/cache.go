@@ -29,42 +29,42 @@ type Cache struct {
 	Log io.Writer // gets a line when something is built, and how far it is; nil: nobody
 }
 
-// Binary returns the path of a program, building it if absent: one of KubeNames, or "agnhost", "coredns", "e2e.test",
-// "ginkgo".
+// Binary returns the path of a program, building it if absent: kube-apiserver, kube-controller-manager, kube-scheduler,
+// kube-proxy, kubelet, kubectl, agnhost, coredns, e2e.test or ginkgo.
 func (c *Cache) Binary(ctx context.Context, name string) (string, error) {
-	step, ok := binaries()[name]
+	step, ok := programStep(name)
 	if !ok {
 		return "", fmt.Errorf("no recipe for a program %q", name)
 	}
 	return c.file(ctx, step, name)
 }
 
-// Image returns the path of an image archive for `ctr -n k8s.io images import`, building it if absent. Names are "pause",
-// "agnhost", "coredns" and "e2e", which holds the images that the upstream tests use (agnhost among them, with the
-// additions that only those tests need).
+// Image returns the path of an image archive for `ctr -n k8s.io images import`, building it if absent: pause, agnhost,
+// coredns, or e2e, which holds all that the upstream tests start (agnhost among them, with the additions that only those
+// tests need).
 func (c *Cache) Image(ctx context.Context, name string) (string, error) {
-	if !slices.Contains(Images, name) {
-		return "", fmt.Errorf("no recipe for an image %q: there are %s", name, strings.Join(Images, ", "))
+	if _, ok := images()[name]; !ok {
+		return "", fmt.Errorf("no recipe for an image %q", name)
 	}
-	return c.file(ctx, "image-"+name, name+".tar")
+	return c.file(ctx, imagePrefix+name, name+".tar")
 }
 
 // Prepare builds what is absent of several programs and images in one go, so that what does not depend on each other
 // runs side by side and the log can say how much is left.
-func (c *Cache) Prepare(ctx context.Context, programs, images []string) error {
+func (c *Cache) Prepare(ctx context.Context, programs, imageNames []string) error {
 	var want []string
 	for _, name := range programs {
-		step, ok := binaries()[name]
+		step, ok := programStep(name)
 		if !ok {
 			return fmt.Errorf("no recipe for a program %q", name)
 		}
 		want = append(want, step)
 	}
-	for _, name := range images {
-		if !slices.Contains(Images, name) {
-			return fmt.Errorf("no recipe for an image %q: there are %s", name, strings.Join(Images, ", "))
+	for _, name := range imageNames {
+		if _, ok := images()[name]; !ok {
+			return fmt.Errorf("no recipe for an image %q", name)
 		}
-		want = append(want, "image-"+name)
+		want = append(want, imagePrefix+name)
 	}
 	_, err := c.ensure(ctx, want...)
 	return err
@@ -88,7 +88,11 @@ func (c *Cache) ensure(ctx context.Context, want ...string) (map[string]string, 
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{dir: dir, src: src, steps: steps(src), keys: map[string]string{}, log: &lineWriter{w: c.Log}}
+	recipes, err := steps(src)
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{dir: dir, src: src, steps: recipes, keys: map[string]string{}, log: &lineWriter{w: c.Log}}
 	for _, name := range want {
 		if err := p.add(name); err != nil {
 			return nil, err

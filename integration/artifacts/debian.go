@@ -20,24 +20,25 @@ const (
 
 // debianPackages are the programs that the upstream tests run in their pods. netcat-openbsd and GNU's libc are those that
 // upstream's own images have, too.
-var debianPackages = []string{
-	"conntrack", "curl", "dnsutils", "iperf", "iproute2", "iputils-ping", "netcat-openbsd", "procps", "wget",
-}
+const debianPackages = "conntrack,curl,dnsutils,iperf,iproute2,iputils-ping,netcat-openbsd,procps,wget"
 
-// debianWithout is what a test image does not need, or must not have: files that debootstrap copies from this machine, and
-// files with the time of the installation in them.
-var debianWithout = []string{
-	"boot", "dev", "proc", "sys", "debootstrap", "usr/sbin/policy-rc.d",
-	"etc/hostname", "etc/resolv.conf", "etc/machine-id",
-	"usr/share/doc", "usr/share/info", "usr/share/lintian", "usr/share/locale", "usr/share/man", "usr/share/bash-completion",
-	"var/cache", "var/lib/apt", "var/log",
+// unwanted says what of the root a test image does not need, or must not have: files that debootstrap copies from this
+// machine, and files with the time of the installation in them.
+func unwanted(path string) bool {
+	switch path {
+	case "boot", "dev", "proc", "sys", "debootstrap", "usr/sbin/policy-rc.d",
+		"etc/hostname", "etc/resolv.conf", "etc/machine-id",
+		"usr/share/bash-completion", "usr/share/doc", "usr/share/info", "usr/share/lintian", "usr/share/locale", "usr/share/man",
+		"var/cache", "var/lib/apt", "var/log":
+		return true
+	}
+	return false
 }
 
 // debianRoot is the file system below the test images: a minimal Debian with debianPackages, as one layer.
 func debianRoot() step {
 	return step{
 		about:   "a Debian " + debianSuite + " root for the test images, about a minute",
-		inputs:  []string{debianSuite, strings.Join(debianPackages, " "), strings.Join(debianWithout, " ")},
 		sources: []string{"artifacts/debian.go", "oci/layer.go"},
 		build:   buildDebianRoot,
 	}
@@ -49,7 +50,7 @@ func buildDebianRoot(ctx context.Context, b *builder) error {
 	}
 	root := filepath.Join(b.out, "root")
 	// Download and unpack only; the packages' own scripts run in the second stage.
-	err := debootstrap(ctx, b, "debootstrap", "--foreign", "--variant=minbase", "--include="+strings.Join(debianPackages, ","), debianSuite, root, debianMirror)
+	err := debootstrap(ctx, b, "debootstrap", "--foreign", "--variant=minbase", "--include="+debianPackages, debianSuite, root, debianMirror)
 	if err != nil {
 		return err
 	}
@@ -63,14 +64,7 @@ func buildDebianRoot(ctx context.Context, b *builder) error {
 	if err != nil {
 		return err
 	}
-	layer, err := oci.TreeLayer(root, func(p string) bool {
-		for _, without := range debianWithout {
-			if p == without {
-				return true
-			}
-		}
-		return false
-	})
+	layer, err := oci.TreeLayer(root, unwanted)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 )
@@ -20,8 +21,8 @@ const progressEvery = 10 * time.Second
 // goProgram is a Go program to build, static and without paths of this machine in it.
 type goProgram struct {
 	about   string
-	pkg     string   // import path, or path relative to the module
 	module  string   // the folder of the module whose go.mod pins the versions; "": this module
+	pkg     string   // import path, or path relative to module
 	name    string   // of the file; "": the last element of pkg
 	test    bool     // pkg's tests rather than pkg
 	ldflags string   // besides those that strip
@@ -29,12 +30,14 @@ type goProgram struct {
 	after   func(context.Context, *builder) error
 }
 
-func (g goProgram) step(src *source) step {
-	s := step{about: g.about, compiles: true, sources: append(g.sources, "artifacts/gobuild.go", "artifacts/steps.go"), build: g.build}
-	if g.module == "" {
-		s.inputs = []string{src.pins}
+func (g goProgram) step() step {
+	return step{
+		about:    g.about,
+		inputs:   []string{runtime.Version(), runtime.GOARCH, g.ldflags},
+		sources:  append([]string{"artifacts/gobuild.go"}, g.sources...),
+		compiles: true,
+		build:    g.build,
 	}
-	return s
 }
 
 func (g goProgram) build(ctx context.Context, b *builder) error {

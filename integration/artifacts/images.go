@@ -25,6 +25,23 @@ const (
 
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+// imageRecipe says how the archive of an image, or of several that belong together, is made.
+type imageRecipe struct {
+	about string
+	needs []string // steps
+	build func(context.Context, *builder) error
+}
+
+// images returns the recipes by the names that Cache.Image takes.
+func images() map[string]imageRecipe {
+	return map[string]imageRecipe{
+		"pause":   {"the pause image", []string{"pause"}, pauseImage},
+		"agnhost": {"the agnhost image", []string{"debian", "agnhost"}, agnhostImage},
+		"coredns": {"the CoreDNS image", []string{"coredns"}, coreDNSImage},
+		"e2e":     {"the images of the end-to-end tests", []string{"debian", "agnhost", "coredns", "regression-issue-74839"}, e2eImages},
+	}
+}
+
 func pauseImage(_ context.Context, b *builder) error {
 	layer, err := b.program("pause", "pause")
 	if err != nil {
@@ -131,7 +148,7 @@ func (b *builder) archive(name string, images ...oci.Named) error {
 // copyPorterCertificate puts the certificate of agnhost's HTTPS servers beside the program: upstream's image has it in
 // its root folder, and the specs of the API server's proxy need it.
 func copyPorterCertificate(ctx context.Context, b *builder) error {
-	dir, err := goProgram{}.command(ctx, b, "list", "-m", "-f", "{{.Dir}}", "k8s.io/kubernetes").Output()
+	dir, err := goProgram{module: kubeModule}.command(ctx, b, "list", "-m", "-f", "{{.Dir}}", "k8s.io/kubernetes").Output()
 	if err != nil {
 		return fmt.Errorf("finding the module k8s.io/kubernetes: %w", withStderr(err))
 	}

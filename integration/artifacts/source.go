@@ -7,8 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
-	"slices"
 	"strings"
 
 	"golang.org/x/mod/modfile"
@@ -16,12 +14,14 @@ import (
 
 const modulePath = "github.com/seamark-io/seamark/integration"
 
-// source is the checkout of this module, whose go.mod pins what is built.
-type source struct {
-	dir  string
-	pins string            // all module versions and the Go release, as text to hash
-	need map[string]string // module path → version
-}
+// source is the checkout of this module. The programs that are not ours are pinned by two modules inside of it, so that
+// nothing that this module needs changes the versions that they are built with:
+const (
+	kubeModule    = "cmd/kube"       // Kubernetes, its tests and its test images
+	coreDNSModule = "images/coredns" // CoreDNS
+)
+
+type source struct{ dir string }
 
 // findSource looks for this module at the working directory, above it, and in a folder "integration" of each of those.
 func findSource() (*source, error) {
@@ -39,32 +39,32 @@ func findSource() (*source, error) {
 				return nil, err
 			}
 			if modfile.ModulePath(data) == modulePath {
-				return readSource(candidate, data)
+				return &source{dir: candidate}, nil
 			}
 		}
 		if dir == filepath.Dir(dir) {
-			return nil, fmt.Errorf("no checkout of Seamark at %s or above it: its integration/go.mod says which versions to build; run this in the checkout", wd)
+			return nil, fmt.Errorf("no checkout of Seamark at %s or above it: what to build, and in which versions, stands there; run this in the checkout", wd)
 		}
 	}
 }
 
-func readSource(dir string, gomod []byte) (*source, error) {
-	f, err := modfile.Parse(filepath.Join(dir, "go.mod"), gomod, nil)
+// pinned returns the version of a dependency that the go.mod in the folder module asks for.
+func (s *source) pinned(module, dependency string) (string, error) {
+	file := filepath.Join(s.dir, module, "go.mod")
+	data, err := os.ReadFile(file)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	s := &source{dir: dir, need: map[string]string{}}
-	pins := []string{runtime.Version(), runtime.GOARCH}
+	f, err := modfile.Parse(file, data, nil)
+	if err != nil {
+		return "", err
+	}
 	for _, r := range f.Require {
-		s.need[r.Mod.Path] = r.Mod.Version
-		pins = append(pins, r.Mod.String())
+		if r.Mod.Path == dependency {
+			return r.Mod.Version, nil
+		}
 	}
-	for _, r := range f.Replace {
-		pins = append(pins, r.Old.String()+" => "+r.New.String())
-	}
-	slices.Sort(pins)
-	s.pins = strings.Join(pins, "\n")
-	return s, nil
+	return "", fmt.Errorf("%s does not require %s", file, dependency)
 }
 
 // hash adds the file, or all files of the folder, to h. Tests are not part of what is built.

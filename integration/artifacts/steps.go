@@ -6,14 +6,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
-// KubeNames are the programs of Kubernetes that Binary returns. All are links to one file, cmd/kube.
-var KubeNames = []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl"}
+// kubeNames returns the programs that cmd/kube is. All are links to one file.
+func kubeNames() []string {
+	return []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl"}
+}
 
-// Images are the names that Image takes.
-var Images = []string{"pause", "agnhost", "coredns", "e2e"}
+// imagePrefix stands before an image's name in the name of the step that builds it.
+const imagePrefix = "image-"
 
 // step is something that is built once and kept: a folder of files.
 type step struct {
@@ -36,43 +39,60 @@ type builder struct {
 
 func (b *builder) printf(format string, args ...any) { b.log.printf(b.label+": "+format, args...) }
 
-// binaries returns the step that builds each program.
-func binaries() map[string]string {
-	steps := map[string]string{"agnhost": "agnhost", "coredns": "coredns", "e2e.test": "e2e", "ginkgo": "ginkgo"}
-	for _, name := range KubeNames {
-		steps[name] = "kube"
+// programStep returns the step that builds a program, and whether there is one.
+func programStep(name string) (string, bool) {
+	switch {
+	case slices.Contains(kubeNames(), name):
+		return "kube", true
+	case name == "e2e.test":
+		return "e2e", true
 	}
-	return steps
+	return name, slices.Contains([]string{"agnhost", "coredns", "ginkgo"}, name)
 }
 
 // steps returns all recipes for the versions that the source pins.
-func steps(src *source) map[string]step {
-	kubernetes := src.need["k8s.io/kubernetes"]
-	version := kubernetesVersionFlags(kubernetes)
-	image := func(about string, build func(context.Context, *builder) error, needs ...string) step {
-		return step{about: about, needs: needs, sources: []string{"oci", "artifacts/images.go"}, build: build}
+func steps(src *source) (map[string]step, error) {
+	version, err := src.pinned(kubeModule, "k8s.io/kubernetes")
+	if err != nil {
+		return nil, err
 	}
-	return map[string]step{
+	versionFlags := kubernetesVersionFlags(version)
+	kubePins := []string{kubeModule + "/go.mod", kubeModule + "/go.sum"}
+	steps := map[string]step{
 		"kube": goProgram{
-			about: "Kubernetes " + kubernetes + ", about 7 minutes on two processors when nothing is compiled yet",
-			pkg:   "./cmd/kube", sources: []string{"cmd/kube"}, ldflags: version, after: linkKube,
-		}.step(src),
-		"pause":   goProgram{about: "the pause program", pkg: "./images/pause", sources: []string{"images/pause"}}.step(src),
-		"agnhost": goProgram{about: "Kubernetes' test server agnhost", pkg: "k8s.io/kubernetes/test/images/agnhost", after: copyPorterCertificate}.step(src),
-		"regression-issue-74839": goProgram{about: "a test server that sends TCP segments out of window",
-			pkg: "k8s.io/kubernetes/test/images/regression-issue-74839"}.step(src),
-		"coredns": goProgram{about: "CoreDNS, about 2 minutes", pkg: ".", module: "images/coredns", sources: []string{"images/coredns"}}.step(src),
-		"e2e": goProgram{about: "the end-to-end tests of Kubernetes " + kubernetes + ", about 4 minutes", name: "e2e.test",
-			pkg: "k8s.io/kubernetes/test/e2e", test: true, ldflags: version}.step(src),
-		"ginkgo": goProgram{about: "the test runner", pkg: "github.com/onsi/ginkgo/v2/ginkgo"}.step(src),
-
+			about:  "Kubernetes " + version + ", about 7 minutes on two processors when nothing is compiled yet",
+			module: kubeModule, pkg: ".", sources: []string{kubeModule}, ldflags: versionFlags, after: linkKube,
+		}.step(),
+		"agnhost": goProgram{
+			about:  "agnhost, the server and client of Kubernetes' tests",
+			module: kubeModule, pkg: "k8s.io/kubernetes/test/images/agnhost", sources: kubePins, after: copyPorterCertificate,
+		}.step(),
+		"regression-issue-74839": goProgram{
+			about:  "a test server that sends TCP segments out of window",
+			module: kubeModule, pkg: "k8s.io/kubernetes/test/images/regression-issue-74839", sources: kubePins,
+		}.step(),
+		"e2e": goProgram{
+			about:  "the end-to-end tests of Kubernetes " + version + ", about 4 minutes",
+			module: kubeModule, pkg: "k8s.io/kubernetes/test/e2e", test: true, name: "e2e.test", sources: kubePins, ldflags: versionFlags,
+		}.step(),
+		"ginkgo": goProgram{
+			about:  "ginkgo, the runner of the end-to-end tests",
+			module: kubeModule, pkg: "github.com/onsi/ginkgo/v2/ginkgo", sources: kubePins,
+		}.step(),
+		"coredns": goProgram{
+			about:  "CoreDNS, about a minute",
+			module: coreDNSModule, pkg: ".", sources: []string{coreDNSModule},
+		}.step(),
+		"pause":  goProgram{about: "the pause program", pkg: "./images/pause", sources: []string{"images/pause"}}.step(),
 		"debian": debianRoot(),
-
-		"image-pause":   image("the pause image", pauseImage, "pause"),
-		"image-agnhost": image("the agnhost image", agnhostImage, "debian", "agnhost"),
-		"image-coredns": image("the CoreDNS image", coreDNSImage, "coredns"),
-		"image-e2e":     image("the images of the end-to-end tests", e2eImages, "debian", "agnhost", "coredns", "regression-issue-74839"),
 	}
+	for name, recipe := range images() {
+		steps[imagePrefix+name] = step{
+			about: recipe.about, needs: recipe.needs, build: recipe.build,
+			sources: []string{"oci/image.go", "oci/layer.go", "artifacts/images.go"},
+		}
+	}
+	return steps, nil
 }
 
 // kubernetesVersionFlags returns the linker flags by which the programs know their version, as upstream's own build sets
@@ -91,7 +111,7 @@ func kubernetesVersionFlags(version string) string {
 
 // linkKube gives the multi-call binary the names of its programs, and sees that it knows them.
 func linkKube(ctx context.Context, b *builder) error {
-	for _, name := range KubeNames {
+	for _, name := range kubeNames() {
 		link := filepath.Join(b.out, name)
 		if err := os.Symlink("kube", link); err != nil {
 			return err

@@ -29,7 +29,7 @@ import (
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 )
 
-// The names are those of artifacts.KubeNames; a test there keeps the two lists the same.
+// The build in package artifacts makes a link for each of the names.
 var programs = map[string]func() int{
 	"kube-apiserver":          server(apiserver.NewAPIServerCommand),
 	"kube-controller-manager": server(controllermanager.NewControllerManagerCommand),
