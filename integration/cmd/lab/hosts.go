@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/seamark-io/seamark/integration/lab"
+)
+
+func (a *app) status() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Show the lab's hosts, what runs on them, and the cluster's nodes",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, err := a.open()
+			if err != nil {
+				return err
+			}
+			return l.Status(cmd.Context(), os.Stdout)
+		},
+	}
+}
+
+func (a *app) exec() *cobra.Command {
+	return &cobra.Command{
+		Use:               "exec HOST -- COMMAND [ARG…]",
+		Short:             "Run a command on a host; kubectl works there, too",
+		Example:           "  lab exec router -- birdc show route\n  lab exec node1 -- ctr -n k8s.io containers ls",
+		Args:              cobra.MinimumNArgs(2),
+		ValidArgsFunction: a.completeHosts(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			l, err := a.open()
+			if err != nil {
+				return err
+			}
+			h, err := l.Host(args[0])
+			if err != nil {
+				return err
+			}
+			// The command shares our terminal and gets its signals; it decides.
+			c := h.Command(context.WithoutCancel(cmd.Context()), args[1:]...)
+			c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
+			return c.Run()
+		},
+	}
+}
+
+func (a *app) logs() *cobra.Command {
+	var follow bool
+	cmd := &cobra.Command{
+		Use:   "logs HOST [PROCESS]",
+		Short: "Print the log of a process or container of a host, or the ends of all its logs",
+		Args:  cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			l, err := a.open()
+			if err != nil {
+				return err
+			}
+			h, err := l.Host(args[0])
+			if err != nil {
+				return err
+			}
+			if len(args) == 1 {
+				return h.LogTails(os.Stdout)
+			}
+			return h.Logs(cmd.Context(), os.Stdout, args[1], follow)
+		},
+		ValidArgsFunction: a.completeHosts(1),
+	}
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on printing what is added, until interrupted")
+	return cmd
+}
+
+func (a *app) cut() *cobra.Command {
+	return &cobra.Command{
+		Use:   "cut HOST [HOST]",
+		Short: "Pull the cable of a host, or drop everything between two",
+		Long: `With one host the switch side of its links goes down: the host loses its carrier.
+With two the switch drops every frame between them; both reach all others.`,
+		Args:              cobra.RangeArgs(1, 2),
+		ValidArgsFunction: a.completeHosts(2),
+		RunE:              a.oneOrTwo((*lab.Lab).Cut, (*lab.Lab).CutBetween),
+	}
+}
+
+func (a *app) heal() *cobra.Command {
+	return &cobra.Command{
+		Use:               "heal HOST [HOST]",
+		Short:             "Undo cut with the same arguments",
+		Args:              cobra.RangeArgs(1, 2),
+		ValidArgsFunction: a.completeHosts(2),
+		RunE:              a.oneOrTwo((*lab.Lab).Heal, (*lab.Lab).HealBetween),
+	}
+}
+
+func (a *app) oneOrTwo(
+	one func(*lab.Lab, context.Context, string) error,
+	two func(*lab.Lab, context.Context, string, string) error,
+) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		l, err := a.open()
+		if err != nil {
+			return err
+		}
+		if len(args) == 1 {
+			return one(l, cmd.Context(), args[0])
+		}
+		return two(l, cmd.Context(), args[0], args[1])
+	}
+}
+
+func (a *app) signal(verb, short string, send func(*lab.Lab, context.Context, string, string) error) *cobra.Command {
+	return &cobra.Command{
+		Use:               verb + " HOST PROCESS",
+		Short:             short,
+		Example:           fmt.Sprintf("  lab %s node1 kubelet\n  lab %s node1 seamark-node", verb, verb),
+		Args:              cobra.ExactArgs(2),
+		ValidArgsFunction: a.completeHosts(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			l, err := a.open()
+			if err != nil {
+				return err
+			}
+			return send(l, cmd.Context(), args[0], args[1])
+		},
+	}
+}
+
+func (a *app) node() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "node",
+		Short: "Switch nodes (also routers and plain hosts) off and on",
+	}
+	power := func(verb, short string, do func(*lab.Lab, context.Context, string) error) *cobra.Command {
+		return &cobra.Command{
+			Use:               verb + " NODE",
+			Short:             short,
+			Args:              cobra.ExactArgs(1),
+			ValidArgsFunction: a.completeHosts(1),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				l, err := a.open()
+				if err != nil {
+					return err
+				}
+				return do(l, cmd.Context(), args[0])
+			},
+		}
+	}
+	cmd.AddCommand(
+		power("stop", "Switch a node off, as if its power failed; its files stay", (*lab.Lab).StopNode),
+		power("start", "Switch a node on, or start what of the lab's own was killed there", (*lab.Lab).StartNode))
+	return cmd
+}
+
+// completeHosts completes the first n arguments with the names of hosts.
+func (a *app) completeHosts(n int) cobra.CompletionFunc {
+	return func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		l, err := lab.Open(a.name)
+		if err != nil || len(args) >= n {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		var names []string
+		for _, h := range l.Plan().Hosts {
+			names = append(names, h.Name)
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+}

@@ -1,0 +1,171 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// switchRules drop frames between pairs of ports. They are in the bridge
+// family and name ports, not addresses, so that broadcasts and multicasts
+// between the two are lost as well.
+const switchRules = `
+add table bridge lab
+add set bridge lab cut { type ifname . ifname; }
+add chain bridge lab forward { type filter hook forward priority 0; }
+add rule bridge lab forward iifname . oifname @cut drop`
+
+func (l *Lab) prepareSwitch(ctx context.Context) error {
+	return l.nft(ctx, switchRules)
+}
+
+func (l *Lab) nft(ctx context.Context, commands string) error {
+	lan := l.hosts["lan"]
+	cmd := lan.Command(ctx, "nft", "-f", "-")
+	cmd.Stdin = strings.NewReader(commands)
+	_, err := lan.run(cmd)
+	return err
+}
+
+// Cut pulls the host's cables: the switch side of its links goes down, and the
+// host loses its carrier.
+func (l *Lab) Cut(ctx context.Context, host string) error { return l.setLinks(host, false) }
+
+// Heal undoes [Lab.Cut].
+func (l *Lab) Heal(ctx context.Context, host string) error { return l.setLinks(host, true) }
+
+func (l *Lab) setLinks(host string, up bool) error {
+	h, err := l.wired(host)
+	if err != nil {
+		return err
+	}
+	lan, ns, err := netlinkIn(l.hosts["lan"].NetNS())
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	defer lan.Close()
+	for _, link := range h.Links {
+		port, err := lan.LinkByName(link.Port)
+		if err != nil {
+			return fmt.Errorf("port %s of the switch: %w", link.Port, err)
+		}
+		set := lan.LinkSetDown
+		if up {
+			set = lan.LinkSetUp
+		}
+		if err := set(port); err != nil {
+			return fmt.Errorf("port %s of the switch: %w", link.Port, err)
+		}
+	}
+	return nil
+}
+
+// CutBetween makes the switch drop every frame between two hosts, in both
+// directions; both keep their carrier and reach all others. What a router
+// forwards between them on different segments is not affected.
+func (l *Lab) CutBetween(ctx context.Context, a, b string) error {
+	pairs, err := l.portPairs(a, b)
+	if err != nil {
+		return err
+	}
+	return l.nft(ctx, "add element bridge lab cut "+pairs)
+}
+
+// HealBetween undoes [Lab.CutBetween]; it does nothing if the two are not cut.
+func (l *Lab) HealBetween(ctx context.Context, a, b string) error {
+	pairs, err := l.portPairs(a, b)
+	if err != nil {
+		return err
+	}
+	// Adding first makes the removal of what is not there succeed.
+	return l.nft(ctx, "add element bridge lab cut "+pairs+"\ndelete element bridge lab cut "+pairs)
+}
+
+// portPairs returns, as elements of an nft set, the ports of two hosts on the
+// segments that they share.
+func (l *Lab) portPairs(a, b string) (string, error) {
+	ha, errA := l.wired(a)
+	hb, errB := l.wired(b)
+	if err := errors.Join(errA, errB); err != nil {
+		return "", err
+	}
+	var pairs []string
+	for _, la := range ha.Links {
+		for _, lb := range hb.Links {
+			if la.Segment == lb.Segment && la.Port != lb.Port {
+				pairs = append(pairs, fmt.Sprintf("%q . %q, %q . %q", la.Port, lb.Port, lb.Port, la.Port))
+			}
+		}
+	}
+	if len(pairs) == 0 {
+		return "", fmt.Errorf("%s and %s have no segment in common", a, b)
+	}
+	return "{ " + strings.Join(pairs, ", ") + " }", nil
+}
+
+// wired returns a host that has cables: any but the switch.
+func (l *Lab) wired(name string) (*Host, error) {
+	h, err := l.Host(name)
+	if err == nil && h.Role == RoleSwitch {
+		err = errors.New("lan is the switch itself: name a host that is connected to it")
+	}
+	return h, err
+}
+
+// Freeze stops all processes of that name on the host (SIGSTOP), also in pods.
+func (l *Lab) Freeze(ctx context.Context, host, process string) error {
+	return l.signal(host, process, unix.SIGSTOP)
+}
+
+// Thaw undoes [Lab.Freeze].
+func (l *Lab) Thaw(ctx context.Context, host, process string) error {
+	return l.signal(host, process, unix.SIGCONT)
+}
+
+// Kill kills all processes of that name on the host (SIGKILL), also in pods.
+// What runs in a pod is restarted by its kubelet, what the lab had started by
+// [Lab.StartNode].
+func (l *Lab) Kill(ctx context.Context, host, process string) error {
+	return l.signal(host, process, unix.SIGKILL)
+}
+
+func (l *Lab) signal(host, process string, sig unix.Signal) error {
+	h, err := l.Host(host)
+	if err != nil {
+		return err
+	}
+	return h.signal(process, sig)
+}
+
+// StopNode switches a host off, as if its power failed: its processes, its
+// links and what the kernel knew are gone, its files stay. The switch and the
+// control plane stay on.
+func (l *Lab) StopNode(ctx context.Context, name string) error {
+	h, err := l.Host(name)
+	if err != nil {
+		return err
+	}
+	if h.Role == RoleSwitch || h.Role == RoleControlPlane {
+		return fmt.Errorf("%s cannot be switched off: the rest of the lab stands on it", name)
+	}
+	return h.halt(ctx)
+}
+
+// StartNode switches a host on, and starts what of the lab's own does not run
+// there. It does not wait for the node to become Ready.
+func (l *Lab) StartNode(ctx context.Context, name string) error {
+	h, err := l.Host(name)
+	if err != nil {
+		return err
+	}
+	if h.holder() == 0 {
+		if err := h.boot(); err != nil {
+			return err
+		}
+	}
+	return l.startDaemons(ctx, h)
+}

@@ -1,0 +1,170 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// daemon is a program that runs on a host as long as the host does.
+type daemon struct {
+	name string // of the cgroup and the log; also of the program, to find it by
+	argv []string
+}
+
+// start starts d on the host, unless it is running.
+func (h *Host) start(d daemon) error {
+	if h.running(d.name) {
+		return nil
+	}
+	if err := h.spawn(h.command(context.Background(), d.name, d.argv...), d.name); err != nil {
+		return fmt.Errorf("start %s on %s: %w", d.name, h.Name, err)
+	}
+	return nil
+}
+
+// spawn starts cmd in the cgroup of that process name, with its output in the
+// log of that name. It outlives the caller.
+func (h *Host) spawn(cmd *exec.Cmd, process string) error {
+	log, err := os.OpenFile(h.logFile(process), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	group, err := h.openCgroup(process)
+	if err != nil {
+		return err
+	}
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, UseCgroupFD: true, CgroupFD: int(group.Fd())}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	go cmd.Wait() // reaps it if it ends before we do
+	return nil
+}
+
+func (h *Host) running(process string) bool {
+	return len(h.cgroup().child(process).pids()) > 0
+}
+
+func (h *Host) logFile(process string) string { return h.dir("log", process+".log") }
+
+// Process is a process of a host, of the lab's own or inside a pod.
+type Process struct {
+	PID  int // in the machine's PID namespace
+	Name string
+	Args []string
+	// PSS is the resident memory in bytes, with pages that several processes
+	// share divided among them.
+	PSS   int64
+	State byte // as in proc_pid_stat(5): R, S, D, T (stopped), Z …
+}
+
+// Processes returns the processes that run on the host, also those in pods.
+func (h *Host) Processes() []Process {
+	var processes []Process
+	for _, pid := range h.cgroup().pids() {
+		if p, ok := readProcess(pid); ok {
+			processes = append(processes, p)
+		}
+	}
+	return processes
+}
+
+// find returns the host's processes of that name.
+func (h *Host) find(name string) ([]Process, error) {
+	var found []Process
+	var names []string
+	for _, p := range h.Processes() {
+		if p.Name == name {
+			found = append(found, p)
+		}
+		names = append(names, p.Name)
+	}
+	if len(found) == 0 {
+		slices.Sort(names)
+		return nil, fmt.Errorf("no process %s on %s; there are: %s", name, h.Name, strings.Join(slices.Compact(names), " "))
+	}
+	return found, nil
+}
+
+// signal sends sig to all processes of that name on the host.
+func (h *Host) signal(name string, sig unix.Signal) error {
+	found, err := h.find(name)
+	if err != nil {
+		return err
+	}
+	for _, p := range found {
+		if err := unix.Kill(p.PID, sig); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("signal %s (%d) on %s: %w", name, p.PID, h.Name, err)
+		}
+	}
+	return nil
+}
+
+// readProcess reads a process from /proc; false if it has ended.
+func readProcess(pid int) (Process, bool) {
+	proc := filepath.Join("/proc", strconv.Itoa(pid))
+	cmdline, err := os.ReadFile(filepath.Join(proc, "cmdline"))
+	stat, statErr := os.ReadFile(filepath.Join(proc, "stat"))
+	if err != nil || statErr != nil || len(cmdline) == 0 {
+		return Process{}, false
+	}
+	p := Process{PID: pid, Args: strings.Split(strings.TrimRight(string(cmdline), "\x00"), "\x00")}
+	p.Name = filepath.Base(p.Args[0])
+	if i := strings.LastIndexByte(string(stat), ')'); i >= 0 && i+2 < len(stat) {
+		p.State = stat[i+2]
+	}
+	rollup, _ := os.ReadFile(filepath.Join(proc, "smaps_rollup"))
+	for line := range strings.Lines(string(rollup)) {
+		if kb, ok := strings.CutPrefix(line, "Pss:"); ok {
+			n, _ := strconv.ParseInt(strings.Fields(kb)[0], 10, 64)
+			p.PSS = n << 10
+		}
+	}
+	return p, true
+}
+
+// tail returns the last n lines of a file.
+func tail(path string, n int) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return err.Error()
+	}
+	defer f.Close()
+	const most = 64 << 10
+	if end, err := f.Seek(0, io.SeekEnd); err == nil {
+		_, _ = f.Seek(max(0, end-most), io.SeekStart)
+	}
+	text, _ := io.ReadAll(f)
+	lines := strings.Split(strings.TrimRight(string(text), "\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+// poll calls done until it reports true or an error, or ctx ends.
+func poll(ctx context.Context, every time.Duration, done func() (bool, error)) error {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		if ok, err := done(); ok || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-ticker.C:
+		}
+	}
+}

@@ -1,0 +1,199 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// debianPrograms are the programs that must be installed on the machine.
+var debianPrograms = []string{"bird", "birdc", "containerd", "ctr", "etcd", "go", "ip", "iptables", "nft", "nsenter", "runc"}
+
+// Up makes a lab and returns when its cluster is ready. If it fails, or ctx
+// ends, what it made stays for a look; [Down] removes it.
+func Up(ctx context.Context, o Options) (*Lab, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	if err := checkMachine(); err != nil {
+		return nil, err
+	}
+	source, err := findSource(o.Source)
+	if err != nil {
+		return nil, err
+	}
+	o.Source = source
+	dir, err := labDir(o.Name)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("lab %s exists, or remains of it do (%s): take it down first", o.Name, dir)
+	}
+	l, err := newLab(state{Options: o, Programs: map[string]string{}}, dir)
+	if err != nil {
+		return nil, err
+	}
+	return l, l.up(ctx)
+}
+
+// checkMachine reports what a lab needs and this machine lacks.
+func checkMachine() error {
+	if os.Geteuid() != 0 {
+		return errors.New("a lab is made of namespaces: run this as root")
+	}
+	var missing []string
+	for _, program := range debianPrograms {
+		if _, err := exec.LookPath(program); err != nil {
+			missing = append(missing, program)
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("not installed: %s: run hack/install-packages", strings.Join(missing, " "))
+	}
+	return nil
+}
+
+func (l *Lab) up(ctx context.Context) error {
+	o := l.opts
+	l.progress.printf("lab %s: nodes %d, families %s, proxy %s, dns %s, lb %s", o.Name, o.Nodes, o.Families, o.Proxy, o.DNS, o.LB)
+	images, err := l.images(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range programsNeeded(o) {
+		if l.programs[name], err = l.cache.Binary(ctx, name); err != nil {
+			return err
+		}
+	}
+	listener, server, err := listen()
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	l.server = server
+	if err := os.MkdirAll(l.dir, 0o700); err != nil {
+		return err
+	}
+	if err := (state{Options: o, Server: server, Programs: l.programs}).write(l.dir); err != nil {
+		return err
+	}
+	if err := errors.Join(l.linkPrograms(), l.credentials()); err != nil {
+		return err
+	}
+	if err := l.bootAll(ctx); err != nil {
+		return err
+	}
+	l.progress.printf("%d hosts are on the network", len(l.hosts))
+	if err := l.startAll(ctx, listener, images); err != nil {
+		return err
+	}
+	if err := l.install(ctx); err != nil {
+		return err
+	}
+	l.progress.printf("lab %s is up", o.Name)
+	return nil
+}
+
+// bootAll makes all hosts, the switch first.
+func (l *Lab) bootAll(ctx context.Context) error {
+	if err := l.hosts["lan"].boot(); err != nil {
+		return err
+	}
+	if err := l.prepareSwitch(ctx); err != nil {
+		return err
+	}
+	var group errgroup.Group
+	for _, h := range l.hosts {
+		if h.Role != RoleSwitch {
+			group.Go(h.boot)
+		}
+	}
+	return group.Wait()
+}
+
+// startAll starts the daemons of all hosts, side by side, and waits for the
+// nodes.
+func (l *Lab) startAll(ctx context.Context, relay *os.File, images []string) error {
+	group, ctx := errgroup.WithContext(ctx)
+	apiReady := make(chan struct{})
+	group.Go(func() error {
+		if err := l.buildRelay(ctx); err != nil {
+			return err
+		}
+		return l.startRelay(relay)
+	})
+	group.Go(func() error {
+		if err := l.startControlPlane(ctx); err != nil {
+			return err
+		}
+		client, err := l.client()
+		if err != nil {
+			return err
+		}
+		if err := l.createNodes(ctx, client); err != nil {
+			return err
+		}
+		l.progress.printf("the control plane is up")
+		close(apiReady)
+		return l.awaitNodes(ctx, client)
+	})
+	for _, h := range l.hosts {
+		switch h.Role {
+		case RoleNode:
+			group.Go(func() error { return l.startNodeAtUp(ctx, h, apiReady, images) })
+		case RoleRouter, RoleRemote:
+			group.Go(func() error { return l.startDaemons(ctx, h) })
+		}
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	l.progress.printf("%d nodes are Ready", l.opts.Nodes)
+	return nil
+}
+
+// startNodeAtUp does the node's own work while the control plane starts.
+func (l *Lab) startNodeAtUp(ctx context.Context, h *Host, apiReady <-chan struct{}, images []string) error {
+	if err := l.startRuntime(ctx, h); err != nil {
+		return err
+	}
+	select {
+	case <-apiReady:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := l.startKubelet(h); err != nil {
+		return err
+	}
+	for _, image := range images {
+		if err := h.importImage(ctx, image); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startDaemons starts what a host of its role runs.
+func (l *Lab) startDaemons(ctx context.Context, h *Host) error {
+	switch h.Role {
+	case RoleControlPlane:
+		return l.startControlPlane(ctx)
+	case RoleNode:
+		if err := l.startRuntime(ctx, h); err != nil {
+			return err
+		}
+		return l.startKubelet(h)
+	case RoleRouter:
+		return l.startRouter(ctx, h)
+	case RoleRemote:
+		return h.start(upstreamDNS())
+	}
+	return nil
+}
