@@ -67,14 +67,14 @@ func New(c Config) (*Watcher, error) {
 		}
 		return inf
 	}
-	w.services = add(listWatch(core.Services(metav1.NamespaceAll)), &corev1.Service{}, transform(Service), onChange[*cluster.Service](w.touch))
-	w.slices = add(listWatch(disc.EndpointSlices(metav1.NamespaceAll)), &discoveryv1.EndpointSlice{}, transform(Slice), onChange[*cluster.Slice](w.touch))
-	w.nodes = add(listWatch(core.Nodes()), &corev1.Node{}, transform(Node), onChange[*cluster.Node](w.touch))
-	w.namespaces = add(listWatch(core.Namespaces()), &corev1.Namespace{}, transform(namespace), onChange[string](w.touch))
-	w.secrets = add(listWatch(core.Secrets(c.Namespace)), &corev1.Secret{}, transform(toPassword), onChange[password](w.touch))
-	w.pools = add(listWatch(c.Seamark.IPPools), &v1alpha1.IPPool{}, transform(poolOrNil), onChange[*cluster.Pool](w.touch))
-	w.peers = add(listWatch(c.Seamark.BGPPeers), &v1alpha1.BGPPeer{}, transform(peerOrNil), onChange[*cluster.Peer](w.touch))
-	w.vips = add(listWatch(c.Seamark.VIPs), &v1alpha1.VIP{}, transform(VIP), onChange[*cluster.VIP](w.touch))
+	w.services = add(listWatch(core.Services(metav1.NamespaceAll), c.Kube), &corev1.Service{}, transform(Service), onChange[*cluster.Service](w.touch))
+	w.slices = add(listWatch(disc.EndpointSlices(metav1.NamespaceAll), c.Kube), &discoveryv1.EndpointSlice{}, transform(Slice), onChange[*cluster.Slice](w.touch))
+	w.nodes = add(listWatch(core.Nodes(), c.Kube), &corev1.Node{}, transform(Node), onChange[*cluster.Node](w.touch))
+	w.namespaces = add(listWatch(core.Namespaces(), c.Kube), &corev1.Namespace{}, transform(namespace), onChange[string](w.touch))
+	w.secrets = add(listWatch(core.Secrets(c.Namespace), c.Kube), &corev1.Secret{}, transform(toPassword), onChange[password](w.touch))
+	w.pools = add(listWatch(c.Seamark.IPPools, c.Seamark.IPPools), &v1alpha1.IPPool{}, transform(poolOrNil), onChange[*cluster.Pool](w.touch))
+	w.peers = add(listWatch(c.Seamark.BGPPeers, c.Seamark.BGPPeers), &v1alpha1.BGPPeer{}, transform(peerOrNil), onChange[*cluster.Peer](w.touch))
+	w.vips = add(listWatch(c.Seamark.VIPs, c.Seamark.VIPs), &v1alpha1.VIP{}, transform(VIP), onChange[*cluster.VIP](w.touch))
 	if err != nil {
 		return nil, fmt.Errorf("prepare an informer: %w", err)
 	}
@@ -87,13 +87,15 @@ type lister[L runtime.Object] interface {
 	Watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error)
 }
 
-func listWatch[L runtime.Object](l lister[L]) cache.ListerWatcher {
-	return &cache.ListWatch{
+// listWatch is l for an informer. The client that l belongs to is asked whether it can stream lists: client-go's fake
+// cannot.
+func listWatch[L runtime.Object](l lister[L], client any) cache.ListerWatcher {
+	return cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return l.List(ctx, o) },
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			return l.Watch(ctx, o)
 		},
-	}
+	}, client)
 }
 
 func namespace(n *corev1.Namespace) string { return n.Name }
