@@ -115,6 +115,45 @@ func (c cgroup) killOneByOne(ctx context.Context) error {
 	})
 }
 
+// createCgroups makes a cgroup of that path in every hierarchy, as the kubelet
+// wants to find its root.
+func createCgroups(path string) error {
+	unified, v1, err := cgroupMounts()
+	if err != nil {
+		return err
+	}
+	for _, hierarchy := range append(v1, unified) {
+		if err := os.MkdirAll(filepath.Join(hierarchy, path), 0o755); err != nil {
+			return fmt.Errorf("create cgroup: %w", err)
+		}
+	}
+	return enableControllers(unified, path)
+}
+
+// enableControllers makes the controllers that the unified hierarchy has
+// available in the cgroup of that path: each of those above must pass them on.
+func enableControllers(unified, path string) error {
+	controllers, err := os.ReadFile(filepath.Join(unified, "cgroup.controllers"))
+	if err != nil {
+		return err
+	}
+	var enable []string
+	for _, c := range strings.Fields(string(controllers)) {
+		enable = append(enable, "+"+c)
+	}
+	if len(enable) == 0 {
+		return nil // all are used by version 1 hierarchies
+	}
+	dir := unified
+	for _, elem := range strings.Split(strings.Trim(path, "/"), "/") {
+		if err := os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte(strings.Join(enable, " ")), 0); err != nil {
+			return fmt.Errorf("enable cgroup controllers: %w", err)
+		}
+		dir = filepath.Join(dir, elem)
+	}
+	return nil
+}
+
 // removeCgroups removes the lab's directories from all hierarchies (the
 // container runtime makes them in each one) and then the parent of all labs,
 // if this was the last.
@@ -127,7 +166,10 @@ func removeCgroups(ctx context.Context, lab string) error {
 		parent := filepath.Join(hierarchy, cgroupParent)
 		err := poll(ctx, 20*time.Millisecond, func() (bool, error) {
 			err := removeTree(filepath.Join(parent, lab))
-			return !errors.Is(err, unix.EBUSY), err // busy while processes are being reaped
+			if errors.Is(err, unix.EBUSY) { // while processes are being reaped
+				return false, nil
+			}
+			return true, err
 		})
 		if err != nil {
 			return fmt.Errorf("remove cgroup: %w", err)

@@ -8,7 +8,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 )
 
 // apiServerNames are the names by which the API server is known in a cluster.
@@ -127,7 +126,11 @@ func (l *Lab) startControlPlane(ctx context.Context) error {
 
 // createNodes registers the nodes before their kubelets do, because only then
 // can they be given the subnets of their pods, which follow from the plan.
-func (l *Lab) createNodes(ctx context.Context, client kubernetes.Interface) error {
+func (l *Lab) createNodes(ctx context.Context) error {
+	client, err := l.client()
+	if err != nil {
+		return err
+	}
 	for _, h := range l.plan.Nodes() {
 		node := &corev1.Node{
 			ObjectMeta: metav1.ObjectMeta{Name: h.Name, Labels: nodeLabels(h)},

@@ -94,7 +94,7 @@ func configFiles(o Options, p Plan, h HostPlan) (map[string][]byte, error) {
 	case RoleRouter:
 		names["/etc/bird/bird.conf"] = "bird.conf"
 	case RoleRemote:
-		names["/etc/coredns/Corefile"] = "Corefile"
+		names["/etc/dnsmasq.conf"] = "dnsmasq.conf"
 	}
 	files := make(map[string][]byte, len(names))
 	for path, name := range names {

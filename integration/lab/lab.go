@@ -205,7 +205,7 @@ func (h *Host) importImage(ctx context.Context, archive string) error {
 
 // programsNeeded returns the programs, not from Debian, that the lab runs.
 func programsNeeded(o Options) []string {
-	programs := []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl", "coredns"}
+	programs := []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl"}
 	if o.Proxy == KubeProxy {
 		programs = append(programs, "kube-proxy")
 	}

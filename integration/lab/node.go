@@ -7,7 +7,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 )
 
 func containerd() daemon {
@@ -56,6 +55,9 @@ func (l *Lab) startRuntime(ctx context.Context, h *Host) error {
 
 // startKubelet starts what needs the API server: the kubelet and kube-proxy.
 func (l *Lab) startKubelet(h *Host) error {
+	if err := createCgroups(podCgroup(l.opts.Name, h.Name)); err != nil {
+		return err
+	}
 	if err := h.start(kubelet(h.HostPlan)); err != nil {
 		return err
 	}
@@ -66,7 +68,11 @@ func (l *Lab) startKubelet(h *Host) error {
 }
 
 // awaitNodes waits until all nodes are Ready.
-func (l *Lab) awaitNodes(ctx context.Context, client kubernetes.Interface) error {
+func (l *Lab) awaitNodes(ctx context.Context) error {
+	client, err := l.client()
+	if err != nil {
+		return err
+	}
 	var kubelets []watched
 	for _, node := range l.plan.Nodes() {
 		kubelets = append(kubelets, watched{l.hosts[node.Name], "kubelet"}, watched{l.hosts[node.Name], "containerd"})

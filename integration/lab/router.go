@@ -13,10 +13,10 @@ func bird() daemon {
 	return daemon{"bird", []string{"bird", "-f", "-c", "/etc/bird/bird.conf", "-s", birdSocket}}
 }
 
-// upstreamDNS is the server that answers for lab.test, and NXDOMAIN for all
-// other names: there is no Internet behind the router.
-func upstreamDNS() daemon {
-	return daemon{"coredns", []string{"coredns", "-conf=/etc/coredns/Corefile"}}
+// dnsmasq answers for lab.test, and NXDOMAIN for all other names: there is no
+// Internet behind the router.
+func dnsmasq() daemon {
+	return daemon{"dnsmasq", []string{"dnsmasq", "--keep-in-foreground", "--conf-file=/etc/dnsmasq.conf"}}
 }
 
 func (l *Lab) startRouter(ctx context.Context, h *Host) error {

@@ -13,7 +13,7 @@ import (
 )
 
 // debianPrograms are the programs that must be installed on the machine.
-var debianPrograms = []string{"bird", "birdc", "containerd", "ctr", "etcd", "go", "ip", "iptables", "nft", "nsenter", "runc"}
+var debianPrograms = []string{"bird", "birdc", "containerd", "ctr", "dnsmasq", "etcd", "go", "ip", "iptables", "nft", "nsenter", "runc"}
 
 // Up makes a lab and returns when its cluster is ready. If it fails, or ctx
 // ends, what it made stays for a look; [Down] removes it.
@@ -118,65 +118,54 @@ func (l *Lab) bootAll(ctx context.Context) error {
 	return group.Wait()
 }
 
-// startAll starts the daemons of all hosts, side by side, and waits for the
-// nodes.
+// startAll starts the daemons of all hosts: side by side what does not need the
+// API server, then the kubelets, and waits for the nodes.
 func (l *Lab) startAll(ctx context.Context, relay *os.File, images []string) error {
-	group, ctx := errgroup.WithContext(ctx)
-	apiReady := make(chan struct{})
+	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		if err := l.buildRelay(ctx); err != nil {
+		if err := l.buildRelay(groupCtx); err != nil {
 			return err
 		}
 		return l.startRelay(relay)
 	})
 	group.Go(func() error {
-		if err := l.startControlPlane(ctx); err != nil {
-			return err
-		}
-		client, err := l.client()
-		if err != nil {
-			return err
-		}
-		if err := l.createNodes(ctx, client); err != nil {
+		if err := l.startControlPlane(groupCtx); err != nil {
 			return err
 		}
 		l.progress.printf("the control plane is up")
-		close(apiReady)
-		return l.awaitNodes(ctx, client)
+		return l.createNodes(groupCtx)
 	})
 	for _, h := range l.hosts {
 		switch h.Role {
 		case RoleNode:
-			group.Go(func() error { return l.startNodeAtUp(ctx, h, apiReady, images) })
+			group.Go(func() error { return l.startRuntime(groupCtx, h) })
 		case RoleRouter, RoleRemote:
-			group.Go(func() error { return l.startDaemons(ctx, h) })
+			group.Go(func() error { return l.startDaemons(groupCtx, h) })
 		}
 	}
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	l.progress.printf("%d nodes are Ready", l.opts.Nodes)
-	return nil
+	return l.startNodes(ctx, images)
 }
 
-// startNodeAtUp does the node's own work while the control plane starts.
-func (l *Lab) startNodeAtUp(ctx context.Context, h *Host, apiReady <-chan struct{}, images []string) error {
-	if err := l.startRuntime(ctx, h); err != nil {
-		return err
-	}
-	select {
-	case <-apiReady:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if err := l.startKubelet(h); err != nil {
-		return err
-	}
-	for _, image := range images {
-		if err := h.importImage(ctx, image); err != nil {
+// startNodes starts the kubelets, loads images while they register, and waits
+// until all nodes are Ready.
+func (l *Lab) startNodes(ctx context.Context, images []string) error {
+	for _, node := range l.plan.Nodes() {
+		if err := l.startKubelet(l.hosts[node.Name]); err != nil {
 			return err
 		}
 	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return l.awaitNodes(ctx) })
+	for _, image := range images {
+		group.Go(func() error { return l.Load(ctx, image) })
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	l.progress.printf("%d nodes are Ready", l.opts.Nodes)
 	return nil
 }
 
@@ -193,7 +182,7 @@ func (l *Lab) startDaemons(ctx context.Context, h *Host) error {
 	case RoleRouter:
 		return l.startRouter(ctx, h)
 	case RoleRemote:
-		return h.start(upstreamDNS())
+		return h.start(dnsmasq())
 	}
 	return nil
 }
