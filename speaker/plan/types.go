@@ -1,0 +1,176 @@
+package plan
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/seamark-io/seamark/cluster"
+)
+
+// Facts are what a node knows of itself and the API does not say.
+type Facts struct {
+	// Node is the name of this node's Node object.
+	Node       string
+	Interfaces []Interface
+}
+
+// Interface is a network interface of this node that has addresses.
+type Interface struct {
+	Link
+	// Prefixes are the interface's addresses with the lengths of their subnets.
+	Prefixes []netip.Prefix
+	// Up is true when the interface is up and has a carrier.
+	Up bool
+}
+
+// Link identifies an interface in one state of its life: a Link that differs in anything is another one, on which what is
+// announced must be announced anew.
+type Link struct {
+	Index int
+	Name  string
+	// MAC is zero for an interface that is not Ethernet: it cannot carry ARP or NDP.
+	MAC MAC
+	// Ups counts how often the interface came up. Neighbours and switches may have forgotten everything since.
+	Ups uint32
+}
+
+// MAC is an Ethernet address.
+type MAC [6]byte
+
+// String returns the address as 02:00:5e:10:00:01.
+func (m MAC) String() string {
+	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5])
+}
+
+// Plan is all that a node's speaker is to do.
+type Plan struct {
+	// L2 are the addresses that this node owns on its links, sorted.
+	L2 []L2
+	// Ping says which addresses answer an ICMP echo.
+	Ping Ping
+	BGP  BGP
+	// Decisions on every VIP, sorted by address.
+	Decisions []Decision
+}
+
+// L2 is an address to answer for by ARP (IPv4) or NDP (IPv6) on one link.
+type L2 struct {
+	Addr netip.Addr
+	Link Link
+}
+
+// Ping are the VIPs that this host answers echo requests to, with the VIP as source, whichever way the request came.
+type Ping struct {
+	// VIPs in use, sorted: all of them and not only those that this node announces, because any node may get their traffic.
+	VIPs []netip.Addr
+	// IPv4 and IPv6 are addresses of this host that requests are handed to. Invalid: the family is not answered.
+	IPv4, IPv6 netip.Addr
+}
+
+// BGP are this node's sessions and what it originates.
+type BGP struct {
+	// RouterID is the BGP identifier: four bytes, not zero (RFC 6286). Invalid where there are no peers.
+	RouterID netip.Addr
+	// Peers sorted by name.
+	Peers []Peer
+	// Routes sorted by prefix.
+	Routes []Route
+	// Refused are peers that no session is tried with, and why.
+	Refused []PeerProblem
+}
+
+// PeerProblem says why there is no session with a BGPPeer.
+type PeerProblem struct {
+	Peer   string
+	Reason Reason
+}
+
+// Peer is a router to have a session with. Peers are comparable; one whose Session is unchanged needs no reset.
+type Peer struct {
+	// Name of the BGPPeer.
+	Name    string
+	Session Session
+	// NextHop4 and NextHop6 are the next hops of routes of each family. Invalid: the session's own local address.
+	NextHop4, NextHop6 netip.Addr
+}
+
+// Session are the parameters of a session. A change of any makes it another session.
+type Session struct {
+	Address  netip.AddrPort
+	PeerASN  uint32
+	LocalASN uint32
+	// Source is invalid where the kernel chooses.
+	Source netip.Addr
+	// HoldTime, KeepaliveTime, ConnectRetryTime in seconds.
+	HoldTime         uint16
+	KeepaliveTime    uint16
+	ConnectRetryTime uint16
+	// MultihopTTL is 0 for a router on the link.
+	MultihopTTL uint8
+	Password    string
+	// IPv4 and IPv6 are the families that are spoken.
+	IPv4, IPv6 bool
+}
+
+// Speaks reports whether the session carries routes of the family.
+func (s *Session) Speaks(f cluster.Family) bool {
+	return f == cluster.IPv4 && s.IPv4 || f == cluster.IPv6 && s.IPv6
+}
+
+// Route is a host route to originate.
+type Route struct {
+	Prefix netip.Prefix
+	// Peers that get the route, sorted by name; at least one.
+	Peers []string
+	// Communities in the encoding of RFC 1997.
+	Communities []uint32
+	// LocalPref for iBGP peers; nil: the default of 100.
+	LocalPref *uint32
+}
+
+// Equal reports whether two routes are the same.
+func (r Route) Equal(o Route) bool {
+	samePref := r.LocalPref == o.LocalPref || r.LocalPref != nil && o.LocalPref != nil && *r.LocalPref == *o.LocalPref
+	return r.Prefix == o.Prefix && samePref && slices.Equal(r.Peers, o.Peers) && slices.Equal(r.Communities, o.Communities)
+}
+
+// Via is a way of announcing, in the words of VIP.status.announcers.
+type Via string
+
+// The ways.
+const (
+	ARP      Via = "ARP"
+	NDP      Via = "NDP"
+	BGPRoute Via = "BGP"
+)
+
+// Decision is what this node does about one VIP.
+type Decision struct {
+	VIP netip.Addr
+	// Services that the VIP is announced for; where it is not, those that the VIP object names.
+	Services []cluster.Name
+	// Reason has a code when no node announces the VIP, whatever the way.
+	Reason Reason
+	// Ways that the pool allows, empty when Reason has a code.
+	Ways []Way
+	// Reporter is true on the one node that tells why a VIP is not announced by any node, as far as it can know.
+	Reporter bool
+}
+
+// Announced reports whether this node announces the VIP in any way.
+func (d *Decision) Announced() bool {
+	return slices.ContainsFunc(d.Ways, func(w Way) bool { return w.Announced })
+}
+
+// Way is the decision on one way of announcing a VIP.
+type Way struct {
+	Via       Via
+	Announced bool
+	// Interface of ARP and NDP.
+	Interface string
+	// Peers of BGP.
+	Peers []string
+	// Reason why not; its code is empty when Announced.
+	Reason Reason
+}
