@@ -1,0 +1,19 @@
+// Package scenarios holds what people do with Services, replayed on a lab: real kubelets, real packets, and a host on the
+// nodes' network (client) and one behind a router (remote) for the world outside. There is no code in it but tests.
+//
+//	go test ./scenarios -v                  makes a lab of three nodes for itself and takes it down
+//	go test ./scenarios -v -lab NAME        uses a lab that is up, and leaves it up
+//	go test ./scenarios -v -proxy kube-proxy -dns coredns -lb none
+//	                                        the control: the same assertions must hold of upstream's parts
+//	-run TestHeadless                       one of them; -keep leaves the lab, -artifacts DIR collects what failures left
+//
+// A scenario has a namespace of its own, waits for nothing without a limit, and says what it saw last when it gives up.
+// Most of them run side by side. Those that break something (kill an agent, cut a link, change a BGP session) do not, and
+// come first: Go runs tests that call t.Parallel after those that do not.
+//
+// # Files
+//
+// main_test.go makes or opens the lab. namespace_test.go, await_test.go, hosts_test.go, services_test.go, seamark_test.go and
+// dump_test.go are the words that the scenarios are written in; testdata/ has the manifests, under the names that
+// introductions to Services use. Every other file is a subject.
+package scenarios
