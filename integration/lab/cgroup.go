@@ -92,20 +92,10 @@ func (c cgroup) pids() []int {
 	return pids
 }
 
-// kill kills every process in the cgroup and below and waits for their end.
+// kill kills every process in the cgroup and below and waits for their end. It
+// does not use cgroup.kill: a kernel (6.18) was seen to kill from then on every
+// process that was created in the cgroup by clone3(2).
 func (c cgroup) kill(ctx context.Context) error {
-	err := os.WriteFile(filepath.Join(string(c), "cgroup.kill"), []byte("1"), 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return c.killOneByOne(ctx)
-	}
-	if err != nil {
-		return fmt.Errorf("kill cgroup: %w", err)
-	}
-	return poll(ctx, 20*time.Millisecond, func() (bool, error) { return len(c.pids()) == 0, nil })
-}
-
-// killOneByOne is for kernels before 5.14, which have no cgroup.kill.
-func (c cgroup) killOneByOne(ctx context.Context) error {
 	return poll(ctx, 20*time.Millisecond, func() (bool, error) {
 		pids := c.pids()
 		for _, pid := range pids {

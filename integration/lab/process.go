@@ -19,7 +19,7 @@ import (
 
 // daemon is a program that runs on a host as long as the host does.
 type daemon struct {
-	name string // of the cgroup and the log; also of the program, to find it by
+	name string // of the program, and so of its process, its cgroup and its log
 	argv []string
 }
 
@@ -55,8 +55,13 @@ func (h *Host) spawn(cmd *exec.Cmd, process string) error {
 	return nil
 }
 
-func (h *Host) running(process string) bool {
-	return len(h.cgroup().child(process).pids()) > 0
+// running reports whether the daemon of that name runs. Others may be in its
+// cgroup: containerd leaves shims behind. For a moment it still is nsenter.
+func (h *Host) running(daemon string) bool {
+	return slices.ContainsFunc(h.cgroup().child(daemon).pids(), func(pid int) bool {
+		p, ok := readProcess(pid)
+		return ok && (p.Name == daemon || p.Name == "nsenter")
+	})
 }
 
 func (h *Host) logFile(process string) string { return h.dir("log", process+".log") }
@@ -77,6 +82,7 @@ func (h *Host) Processes() []Process {
 	var processes []Process
 	for _, pid := range h.cgroup().pids() {
 		if p, ok := readProcess(pid); ok {
+			p.PSS = readPSS(pid)
 			processes = append(processes, p)
 		}
 	}
@@ -114,7 +120,8 @@ func (h *Host) signal(name string, sig unix.Signal) error {
 	return nil
 }
 
-// readProcess reads a process from /proc; false if it has ended.
+// readProcess reads all but the PSS of a process from /proc; false if it has
+// ended.
 func readProcess(pid int) (Process, bool) {
 	proc := filepath.Join("/proc", strconv.Itoa(pid))
 	cmdline, err := os.ReadFile(filepath.Join(proc, "cmdline"))
@@ -127,14 +134,19 @@ func readProcess(pid int) (Process, bool) {
 	if i := strings.LastIndexByte(string(stat), ')'); i >= 0 && i+2 < len(stat) {
 		p.State = stat[i+2]
 	}
-	rollup, _ := os.ReadFile(filepath.Join(proc, "smaps_rollup"))
+	return p, true
+}
+
+// readPSS returns a process's proportional set size in bytes, 0 if it has ended.
+func readPSS(pid int) int64 {
+	rollup, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "smaps_rollup"))
 	for line := range strings.Lines(string(rollup)) {
 		if kb, ok := strings.CutPrefix(line, "Pss:"); ok {
-			n, _ := strconv.ParseInt(strings.Fields(kb)[0], 10, 64)
-			p.PSS = n << 10
+			n, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(kb), " kB"), 10, 64)
+			return n << 10
 		}
 	}
-	return p, true
+	return 0
 }
 
 // tail returns the last n lines of a file.
