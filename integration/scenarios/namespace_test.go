@@ -150,10 +150,13 @@ func (ns *namespace) mustIn(pod string, command ...string) string {
 	return out
 }
 
-// curl gets a URL, or several at once, from a pod. Names are resolved there.
+// curl gets URLs from a pod, one after the other, each on a connection of its own. Names are resolved in the pod.
 func (ns *namespace) curl(ctx context.Context, pod string, urls ...string) (string, error) {
-	limit := fmt.Sprint(requestLimit.Seconds())
-	return ns.in(ctx, pod, append([]string{"curl", "--silent", "--show-error", "--fail", "--globoff", "--max-time", limit}, urls...)...)
+	command := []string{
+		"curl", "--silent", "--show-error", "--fail", "--globoff", "--header", "Connection: close",
+		"--max-time", fmt.Sprint(requestLimit.Seconds()),
+	}
+	return ns.in(ctx, pod, append(command, urls...)...)
 }
 
 // pods returns the pods with a label app=NAME that are not on their way out, ordered by name.
