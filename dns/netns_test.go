@@ -1,0 +1,354 @@
+package dns
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/seamark-io/seamark/cluster"
+	"github.com/seamark-io/seamark/dns/bind"
+	"github.com/seamark-io/seamark/dns/internal/netnstest"
+	"github.com/seamark-io/seamark/dns/notrack"
+	"github.com/seamark-io/seamark/dns/zone"
+)
+
+// source is a Source that tests write to.
+type source struct {
+	snap    atomic.Pointer[cluster.Snapshot]
+	changed chan struct{}
+}
+
+func newSource() *source { return &source{changed: make(chan struct{}, 1)} }
+
+func (s *source) Snapshot() *cluster.Snapshot { return s.snap.Load() }
+func (s *source) Changed() <-chan struct{}    { return s.changed }
+
+func (s *source) set(snap *cluster.Snapshot) {
+	s.snap.Store(snap)
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// snapshot has the DNS Service with the given cluster IPs, "web", "many" with 200 endpoints, and an ExternalName.
+func snapshot(dnsIPs ...string) *cluster.Snapshot {
+	s := cluster.NewSnapshot()
+	s.AddNamespace("kube-system")
+	s.AddNamespace("test")
+	svc := func(ns, name string, v cluster.Service) cluster.Name {
+		v.Name = cluster.Name{Namespace: ns, Name: name}
+		s.AddService(&v)
+		return v.Name
+	}
+	var ips []netip.Addr
+	for _, ip := range dnsIPs {
+		ips = append(ips, netip.MustParseAddr(ip))
+	}
+	svc("kube-system", "kube-dns", cluster.Service{ClusterIPs: ips})
+	svc("test", "web", cluster.Service{
+		ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.30")},
+		Ports:      []cluster.ServicePort{{Name: "http", Protocol: cluster.TCP, Port: 80}},
+	})
+	svc("test", "outside", cluster.Service{Type: cluster.ExternalName, ExternalName: "www.example.com"})
+	many := &cluster.Slice{Name: "many-a", Family: cluster.IPv4, Service: svc("test", "many", cluster.Service{Headless: true})}
+	for i := range 200 {
+		many.Endpoints = append(many.Endpoints, cluster.Endpoint{Addr: netip.AddrFrom4([4]byte{10, 244, 1, byte(i)}), Ready: true})
+	}
+	s.AddSlice(many)
+	return s.Seal()
+}
+
+var zoneConfig = zone.Config{
+	Domain:       "cluster.local",
+	TTL:          5 * time.Second,
+	ReverseCIDRs: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/12")},
+	Service:      DefaultService,
+}
+
+// run starts a Server and returns how to end it.
+func run(t *testing.T, cfg Config) (*Server, func()) {
+	t.Helper()
+	cfg.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
+	if cfg.Registerer == nil {
+		cfg.Registerer = prometheus.NewRegistry()
+	}
+	s, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- s.Run(ctx) }()
+	return s, func() {
+		t.Helper()
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	}
+}
+
+func eventually(t *testing.T, what string, ok func() error) {
+	t.Helper()
+	var err error
+	for range 100 {
+		if err = ok(); err == nil {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Fatalf("%s: %v", what, err)
+}
+
+// upstream is a name server outside the cluster.
+func upstream(t *testing.T, addr string) {
+	t.Helper()
+	h := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		m := new(dns.Msg).SetReply(q)
+		switch name := strings.ToLower(q.Question[0].Name); {
+		case strings.HasSuffix(name, "cluster.local."):
+			t.Errorf("upstream was asked for %s", name)
+		case name == "www.example.com." && q.Question[0].Qtype == dns.TypeA:
+			m.Answer = []dns.RR{mustRR("www.example.com. 300 A 198.51.100.7")}
+		case name == "big.example.com.":
+			for i := range 40 {
+				m.Answer = append(m.Answer, mustRR(fmt.Sprintf(`big.example.com. 300 TXT "%02d %s"`, i, strings.Repeat("x", 60))))
+			}
+		case name == "slow.example.com.":
+			time.Sleep(time.Second)
+		default:
+			m.Rcode = dns.RcodeNameError
+			m.Ns = []dns.RR{mustRR("example.com. 60 SOA ns.example.com. root.example.com. 1 2 3 4 60")}
+		}
+		if _, udp := w.RemoteAddr().(*net.UDPAddr); udp {
+			m.Truncate(dns.MinMsgSize)
+			if opt := q.IsEdns0(); opt != nil {
+				m.Truncate(int(opt.UDPSize()))
+			}
+		}
+		_ = w.WriteMsg(m)
+	})
+	for _, proto := range []string{"udp", "tcp"} {
+		srv := &dns.Server{Addr: addr, Net: proto, Handler: h}
+		ready := make(chan struct{})
+		srv.NotifyStartedFunc = func() { close(ready) }
+		go func() { _ = srv.ListenAndServe() }()
+		<-ready
+		t.Cleanup(func() { _ = srv.Shutdown() })
+	}
+}
+
+func mustRR(s string) dns.RR {
+	rr, err := dns.NewRR(s)
+	if err != nil {
+		panic(err)
+	}
+	return rr
+}
+
+func dig(args ...string) string {
+	out, err := exec.Command("dig", append([]string{"+time=2", "+tries=1"}, args...)...).CombinedOutput()
+	if err != nil {
+		return fmt.Sprintf("%s%v", out, err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// TestServeClusterIPs runs the server as a node does, beside a service proxy that has other plans for the addresses,
+// and asks it with dig from the node and from a pod.
+func TestServeClusterIPs(t *testing.T) {
+	if !netnstest.Isolated(t) {
+		return
+	}
+	// What a service proxy does with the cluster IP of a Service whose endpoints are elsewhere, here nowhere.
+	netnstest.Exec(t, "nft", `
+		table ip proxy {
+			chain prerouting { type nat hook prerouting priority dstnat; ip daddr 10.96.0.0/12 meta l4proto { tcp, udp } th dport 53 dnat to 127.0.0.99:5399; }
+			chain output { type nat hook output priority -100; ip daddr 10.96.0.0/12 meta l4proto { tcp, udp } th dport 53 dnat to 127.0.0.99:5399; }
+			chain tracked { type filter hook input priority filter; th dport 53 ct state new counter; }
+		}`)
+	pod := newPod(t)
+	upstream(t, "127.0.0.1:5300")
+	addresses, err := bind.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(addresses.Close)
+	src := newSource()
+	src.set(snapshot("10.96.0.10", "fd00:10:96::a"))
+	cfg := Config{
+		Source: src, Zone: zoneConfig, Addresses: addresses, Notrack: &notrack.Driver{},
+		Upstreams: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:5300")},
+	}
+	s, end := run(t, cfg)
+	eventually(t, "ready", s.Ready)
+
+	for _, tt := range []struct{ args, want string }{
+		{"+short web.test.svc.cluster.local", "10.96.0.30"},
+		{"+short +tcp web.test.svc.cluster.local", "10.96.0.30"},
+		{"+short _http._tcp.web.test.svc.cluster.local SRV", "0 100 80 web.test.svc.cluster.local."},
+		{"+short -x 10.96.0.30", "web.test.svc.cluster.local."},
+		{"+short outside.test.svc.cluster.local CNAME", "www.example.com."},
+		{"+short outside.test.svc.cluster.local A", "www.example.com.\n198.51.100.7"},
+		{"+short +tcp outside.test.svc.cluster.local A", "www.example.com.\n198.51.100.7"},
+		{"+short www.example.com A", "198.51.100.7"},
+		{"+short +tcp www.example.com A", "198.51.100.7"},
+		{"+short dns-version.cluster.local TXT", `"1.1.0"`},
+		{"+noall +answer +search +domain=test.svc.cluster.local web A", "web.test.svc.cluster.local. 5\tIN\tA\t10.96.0.30"},
+		{"+short +noedns +notcp +ignore nothing.example.com", ""},
+	} {
+		for _, server := range []string{"@10.96.0.10", "@fd00:10:96::a"} {
+			args := append(strings.Fields(tt.args), server)
+			if got := dig(args...); got != tt.want {
+				t.Errorf("node: dig %s: %s, want %s", strings.Join(args, " "), got, tt.want)
+			}
+			if got := pod.dig(args...); got != tt.want {
+				t.Errorf("pod: dig %s: %s, want %s", strings.Join(args, " "), got, tt.want)
+			}
+		}
+	}
+	// Truncation: TC over UDP, and all of it over TCP, which dig uses on its own.
+	for _, name := range []string{"many.test.svc.cluster.local A", "big.example.com TXT"} {
+		args := append(strings.Fields(name), "@10.96.0.10")
+		if got := pod.dig(append(args, "+ignore")...); !strings.Contains(got, "flags: qr aa tc rd ra") && !strings.Contains(got, "flags: qr tc rd") {
+			t.Errorf("%s over UDP is not truncated:\n%s", name, got)
+		}
+		want := 200
+		if strings.HasSuffix(name, "TXT") {
+			want = 40
+		}
+		if got := pod.dig(append(args, "+short")...); strings.Count(got, "\n")+1 != want {
+			t.Errorf("%s has %d records, want %d", name, strings.Count(got, "\n")+1, want)
+		}
+	}
+	if got := netnstest.Exec(t, "nft", "list", "chain", "ip", "proxy", "tracked"); !strings.Contains(got, "packets 0 ") {
+		t.Errorf("queries were tracked:\n%s", got)
+	}
+
+	// The Service gets another cluster IP: the old one goes.
+	src.set(snapshot("10.96.0.11"))
+	eventually(t, "new cluster IP", func() error {
+		if got := pod.dig("+short", "web.test.svc.cluster.local", "@10.96.0.11"); got != "10.96.0.30" {
+			return fmt.Errorf("%s", got)
+		}
+		return nil
+	})
+	if got := netnstest.Exec(t, "ip", "addr", "show", "dev", "lo"); strings.Contains(got, "10.96.0.10/") || strings.Contains(got, "fd00:10:96::a/") {
+		t.Errorf("old addresses are still there:\n%s", got)
+	}
+	end()
+	if got := netnstest.Exec(t, "ip", "addr", "show", "dev", "lo"); strings.Contains(got, "10.96.0.") {
+		t.Errorf("addresses are still there after the end:\n%s", got)
+	}
+	if got := netnstest.Exec(t, "nft", "list", "tables"); got != "table ip proxy\n" {
+		t.Errorf("tables after the end:\n%s", got)
+	}
+
+	// After a crash the addresses are served again before the API is reachable: SERVFAIL for the cluster's names, and
+	// the others as ever.
+	if err := addresses.Set(t.Context(), []netip.Addr{netip.MustParseAddr("10.96.0.11")}); err != nil {
+		t.Fatal(err)
+	}
+	src.set(nil)
+	_, end = run(t, cfg)
+	defer end()
+	eventually(t, "names outside the cluster before the first sync", func() error {
+		if got := pod.dig("+short", "www.example.com", "@10.96.0.11"); got != "198.51.100.7" {
+			return fmt.Errorf("%s", got)
+		}
+		return nil
+	})
+	if got := pod.dig("web.test.svc.cluster.local", "@10.96.0.11"); !strings.Contains(got, "status: SERVFAIL") {
+		t.Errorf("before the first sync:\n%s", got)
+	}
+	src.set(snapshot("10.96.0.11"))
+	eventually(t, "first sync", func() error {
+		if got := pod.dig("+short", "web.test.svc.cluster.local", "@10.96.0.11"); got != "10.96.0.30" {
+			return fmt.Errorf("%s", got)
+		}
+		return nil
+	})
+}
+
+// pod is a network namespace behind the node.
+type pod struct{ pid string }
+
+func newPod(t *testing.T) pod {
+	t.Helper()
+	cmd := exec.Command("sleep", "300")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	p := pod{strconv.Itoa(cmd.Process.Pid)}
+	netnstest.Exec(t, "ip", "link", "add", "pod", "type", "veth", "peer", "name", "eth0", "netns", p.pid)
+	for _, args := range []string{
+		"link set pod up", "addr add 10.244.0.1/24 dev pod", "addr add fd00:10:244::1/64 dev pod nodad",
+	} {
+		netnstest.Exec(t, "ip", strings.Fields(args)...)
+	}
+	for _, args := range []string{
+		"link set eth0 up", "addr add 10.244.0.2/24 dev eth0", "addr add fd00:10:244::2/64 dev eth0 nodad",
+		"route add default via 10.244.0.1", "-6 route add default via fd00:10:244::1",
+	} {
+		netnstest.Exec(t, "nsenter", append([]string{"-t", p.pid, "-n", "ip"}, strings.Fields(args)...)...)
+	}
+	return p
+}
+
+func (p pod) dig(args ...string) string {
+	out, err := exec.Command("nsenter", append([]string{"-t", p.pid, "-n", "dig", "+time=2", "+tries=1"}, args...)...).CombinedOutput()
+	if err != nil {
+		return fmt.Sprintf("%s%v", out, err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// TestResolvConf follows the file, and leaves out a server that is ourselves.
+func TestResolvConf(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "resolv.conf")
+	write := func(s string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(s), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := New(Config{Source: newSource(), Zone: zoneConfig, ResolvConf: path, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := netip.MustParseAddrPort("10.96.0.10:53")
+	s.listeners[own] = &listener{}
+	for _, tt := range []struct{ file, want, err string }{
+		{file: "nameserver 192.0.2.1\nnameserver 2001:db8::1\nnameserver 192.0.2.1\n", want: "[192.0.2.1:53 [2001:db8::1]:53]"},
+		{file: "nameserver 10.96.0.10\nnameserver 192.0.2.2\n", want: "[192.0.2.2:53]", err: "10.96.0.10:53 is an address that we listen at"},
+		{file: "nameserver fe80::1%eth0\n", want: "[192.0.2.2:53]", err: "fe80::1%eth0"},
+		{file: "nameserver 10.96.0.10\n", want: "[]", err: "10.96.0.10:53 is an address that we listen at"},
+		{file: "search example.com\n", want: "[]"},
+	} {
+		write(tt.file)
+		err := s.updateForwarder(t.Context())
+		if got := fmt.Sprint(err); tt.err == "" && err != nil || !strings.Contains(got, tt.err) {
+			t.Errorf("%q: error %v, want %q", tt.file, err, tt.err)
+		}
+		if got := fmt.Sprint(s.handler.forward.Load().upstreams); got != tt.want {
+			t.Errorf("%q: upstream servers %s, want %s", tt.file, got, tt.want)
+		}
+	}
+}

@@ -1,0 +1,19 @@
+// Package notrack exempts DNS at given addresses from connection tracking: a driver of the nftables table
+// "inet seamark-dns" by netlink.
+//
+// A packet that is not tracked is not subject to NAT, so what the service proxy does with these addresses does not
+// concern it. The rules stand at priority raw, before connection tracking, for packets to port 53 of the addresses and
+// for the replies, both as they arrive and as local processes send them:
+//
+//	table inet seamark-dns {
+//		set addresses4 { type ipv4_addr; }
+//		set addresses6 { type ipv6_addr; }
+//		chain prerouting {
+//			type filter hook prerouting priority raw; policy accept;
+//			ip daddr @addresses4 udp dport 53 notrack
+//			ip saddr @addresses4 udp sport 53 notrack
+//			…
+//		}
+//		chain output { … }
+//	}
+package notrack

@@ -1,0 +1,253 @@
+package dns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/seamark-io/seamark/cluster"
+	"github.com/seamark-io/seamark/dns/zone"
+)
+
+// How often the loop runs: at once after a change, then not again before minInterval; after an error with back-off; and
+// without any reason every resync, which also finds a changed resolv.conf.
+const (
+	minInterval = 50 * time.Millisecond
+	firstRetry  = time.Second
+	lastRetry   = 30 * time.Second
+	resync      = 30 * time.Second
+)
+
+// Server is the node's DNS server.
+type Server struct {
+	cfg     Config
+	handler *handler
+
+	// snapshot that the zone was built from.
+	snapshot *cluster.Snapshot
+	// adopted are the addresses that an earlier process left.
+	adopted   []netip.Addr
+	listeners map[netip.AddrPort]*listener
+	failures  chan struct{}
+	state     atomic.Pointer[state]
+}
+
+// state is what Ready reports.
+type state struct{ err error }
+
+// New makes a Server, which does nothing before Run. It fails if the configuration is wrong, naming everything that is.
+func New(cfg Config) (*Server, error) {
+	cfg.setDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	m, err := newMetrics(cfg.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("registering DNS metrics: %w", err)
+	}
+	s := &Server{
+		cfg:       cfg,
+		handler:   &handler{slots: make(chan struct{}, cfg.MaxForwards), metrics: m},
+		listeners: map[netip.AddrPort]*listener{},
+		failures:  make(chan struct{}, 1),
+	}
+	s.handler.zone.Store(zone.Build(cfg.Zone, nil, nil))
+	s.handler.forward.Store(&forwarder{})
+	s.state.Store(&state{errors.New("DNS has not started")})
+	return s, nil
+}
+
+// Ready returns nil while the Server answers at all its addresses from a synced Snapshot, and otherwise what is
+// missing. It may be called at any time.
+func (s *Server) Ready() error { return s.state.Load().err }
+
+// Run serves until ctx is done, and then gives the addresses back. It does not end for an error: what cannot be done is
+// logged and tried again.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.end()
+	if s.cfg.Addresses != nil {
+		var err error
+		if s.adopted, err = s.cfg.Addresses.Get(ctx); err != nil {
+			return fmt.Errorf("looking for DNS addresses of an earlier run: %w", err)
+		}
+	}
+	retry := firstRetry
+	for {
+		next := resync
+		if err := s.RunOnce(ctx); err != nil {
+			s.cfg.Log.LogAttrs(ctx, slog.LevelError, "DNS", slog.Any("error", err))
+			next, retry = retry, min(2*retry, lastRetry)
+		} else {
+			retry = firstRetry
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(minInterval):
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.cfg.Source.Changed():
+		case <-s.failures:
+		case <-time.After(next):
+		}
+	}
+}
+
+// RunOnce brings the zone, the addresses and the upstream servers up to date.
+func (s *Server) RunOnce(ctx context.Context) error {
+	s.updateZone()
+	addrs := s.addresses()
+	err := errors.Join(s.updateListeners(ctx, addrs), s.updateForwarder(ctx))
+	s.handler.metrics.listeners.Set(float64(len(s.listeners)))
+	switch {
+	case err != nil:
+	case s.snapshot == nil:
+		s.state.Store(&state{errors.New("DNS waits for the first sync with the API server")})
+		return nil
+	case s.cfg.Addresses != nil && len(addrs) == 0:
+		err = fmt.Errorf("the DNS Service %s does not exist or has no cluster IP: nothing to listen at", s.cfg.Zone.Service)
+	}
+	s.state.Store(&state{err})
+	return err
+}
+
+func (s *Server) updateZone() {
+	snap := s.cfg.Source.Snapshot()
+	if snap == nil || snap == s.snapshot {
+		return
+	}
+	begin := time.Now()
+	z := zone.Build(s.cfg.Zone, snap, s.handler.zone.Load())
+	s.handler.zone.Store(z)
+	s.snapshot = snap
+	s.handler.metrics.zoneBuild.Observe(time.Since(begin).Seconds())
+	s.handler.metrics.zoneRecords.Set(float64(z.Records()))
+}
+
+// addresses returns the cluster IPs to serve at: before the first sync those of an earlier process.
+func (s *Server) addresses() []netip.Addr {
+	switch {
+	case s.cfg.Addresses == nil:
+		return nil
+	case s.snapshot == nil:
+		return s.adopted
+	}
+	svc := s.snapshot.Services[s.cfg.Zone.Service]
+	if svc == nil {
+		return nil
+	}
+	return svc.ClusterIPs
+}
+
+// updateListeners listens at exactly these addresses and at Config.Listen. Packets for an address bypass the service
+// proxy only while somebody listens: before and after, and if the port is taken, they go where the proxy sends them.
+func (s *Server) updateListeners(ctx context.Context, addrs []netip.Addr) error {
+	var errs []error
+	want := slices.Clone(s.cfg.Listen)
+	for _, a := range addrs {
+		want = append(want, netip.AddrPortFrom(a, Port))
+	}
+	served := func() []netip.Addr {
+		return slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool {
+			l := s.listeners[netip.AddrPortFrom(a, Port)]
+			return l == nil || !l.alive()
+		})
+	}
+	if s.cfg.Notrack != nil {
+		errs = append(errs, s.cfg.Notrack.Set(ctx, served()))
+	}
+	errs = append(errs, s.closeListeners(want))
+	if s.cfg.Addresses != nil {
+		errs = append(errs, s.cfg.Addresses.Set(ctx, addrs))
+	}
+	for _, addr := range want {
+		if s.listeners[addr] != nil {
+			continue
+		}
+		l, err := listen(addr, s.handler, s.cfg.MaxTCP)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		l.start(s.failures)
+		s.listeners[addr] = l
+	}
+	if s.cfg.Notrack != nil {
+		errs = append(errs, s.cfg.Notrack.Set(ctx, served()))
+	}
+	return errors.Join(errs...)
+}
+
+// closeListeners closes those that are not wanted, and clears away those that failed.
+func (s *Server) closeListeners(want []netip.AddrPort) error {
+	var (
+		errs    []error
+		closing sync.WaitGroup
+	)
+	for addr, l := range s.listeners {
+		if !l.alive() {
+			errs = append(errs, l.failed)
+		} else if slices.Contains(want, addr) {
+			continue
+		}
+		delete(s.listeners, addr)
+		closing.Go(l.close)
+	}
+	closing.Wait()
+	return errors.Join(errs...)
+}
+
+// updateForwarder makes a new forwarder, with an empty cache, if the upstream servers changed. One that is an address
+// of ours is left out.
+func (s *Server) updateForwarder(ctx context.Context) error {
+	upstreams := s.cfg.Upstreams
+	var errs []error
+	if len(upstreams) == 0 && s.cfg.ResolvConf != "" {
+		var err error
+		if upstreams, err = readResolvConf(s.cfg.ResolvConf); err != nil {
+			// Keep what there is.
+			return err
+		}
+	}
+	own := make([]netip.AddrPort, 0, len(s.listeners))
+	for addr := range s.listeners {
+		own = append(own, addr)
+	}
+	for _, u := range ownAmong(upstreams, own) {
+		errs = append(errs, fmt.Errorf("upstream DNS server %s is an address that we listen at, and not asked: name a server outside the cluster", u))
+		upstreams = slices.DeleteFunc(slices.Clone(upstreams), func(a netip.AddrPort) bool { return a == u })
+	}
+	old := s.handler.forward.Load()
+	if slices.Equal(upstreams, old.upstreams) {
+		return errors.Join(errs...)
+	}
+	f, err := newForwarder(upstreams, s.cfg.MaxForwards)
+	if err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	s.handler.forward.Store(f)
+	old.stop()
+	s.handler.metrics.upstreams.Set(float64(len(upstreams)))
+	s.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "DNS upstream servers", slog.Any("servers", upstreams))
+	return errors.Join(errs...)
+}
+
+// end gives the addresses back.
+func (s *Server) end() {
+	s.state.Store(&state{errors.New("DNS has ended")})
+	ctx, cancel := context.WithTimeout(context.Background(), 2*drain)
+	defer cancel()
+	s.cfg.Listen = nil
+	if err := s.updateListeners(ctx, nil); err != nil {
+		s.cfg.Log.LogAttrs(ctx, slog.LevelError, "giving the DNS addresses back", slog.Any("error", err))
+	}
+	s.handler.forward.Load().stop()
+}
