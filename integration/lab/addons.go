@@ -16,9 +16,6 @@ import (
 
 const seamarkNamespace = "seamark-system"
 
-// seamarkImages are the archives that "make images" builds in bin/images.
-var seamarkImages = []string{"seamark-controller.tar", "seamark-node.tar"}
-
 // images returns the archives of the images that the lab's own pods need.
 func (l *Lab) images(ctx context.Context) ([]string, error) {
 	var archives []string
@@ -30,7 +27,7 @@ func (l *Lab) images(ctx context.Context) ([]string, error) {
 		archives = append(archives, archive)
 	}
 	if l.opts.needsSeamark() {
-		for _, name := range seamarkImages {
+		for _, name := range []string{"seamark-controller.tar", "seamark-node.tar"} { // of "make images"
 			archive := filepath.Join(l.opts.Source, "bin", "images", name)
 			if _, err := os.Stat(archive); errors.Is(err, fs.ErrNotExist) {
 				return nil, fmt.Errorf("no image %s: run make images, or ask for a lab without Seamark (proxy, dns and lb)", archive)

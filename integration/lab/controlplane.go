@@ -10,8 +10,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// apiServerNames are the names by which the API server is known in a cluster.
-var apiServerNames = []string{"localhost", "cp", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"}
+// apiServerNames returns the names by which the API server is known.
+func apiServerNames() []string {
+	return []string{"localhost", "cp", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"}
+}
 
 // apiServerAddrs returns the addresses of the API server: of its host, of the
 // Service "kubernetes" (the first of the range), and of the loopback relay.

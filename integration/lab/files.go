@@ -5,6 +5,7 @@ import (
 	"embed"
 	"fmt"
 	"net/netip"
+	"strings"
 	"text/template"
 	"time"
 
@@ -13,10 +14,6 @@ import (
 
 //go:embed templates
 var templateFiles embed.FS
-
-var templates = template.Must(template.New("").
-	Funcs(template.FuncMap{"join": join[netip.Prefix]}).
-	ParseFS(templateFiles, "templates/*.tmpl"))
 
 // facts are what the templates of configuration files are filled with.
 type facts struct {
@@ -29,10 +26,10 @@ type facts struct {
 	PodCgroup                string
 	Manifests                string // path of the checkout's, from where it is used
 
-	RouterID             netip.Addr
-	RouterASN, NodeASN   uint32
-	VIPs4, VIPs6         netip.Prefix
-	VIPRange4, VIPRange6 [2]netip.Addr
+	RouterID           netip.Addr
+	RouterASN, NodeASN uint32
+	// As BIRD writes them.
+	VIPs4, VIPs6, VIPRange4, VIPRange6 string
 }
 
 func newFacts(o Options, p Plan, h HostPlan) facts {
@@ -41,7 +38,8 @@ func newFacts(o Options, p Plan, h HostPlan) facts {
 		PauseImage: artifacts.PauseRef, CoreDNSImage: artifacts.CoreDNSRef,
 		PodCgroup: podCgroup(o.Name, h.Name),
 		RouterID:  routerID(h), RouterASN: RouterASN, NodeASN: NodeASN,
-		VIPs4: VIPPrefix4, VIPs6: VIPPrefix6, VIPRange4: VIPRangeLAN4, VIPRange6: VIPRangeLAN6,
+		VIPs4: VIPPrefix4, VIPs6: VIPPrefix6,
+		VIPRange4: strings.Replace(VIPRange4, "-", "..", 1), VIPRange6: strings.Replace(VIPRange6, "-", "..", 1),
 	}
 }
 
@@ -108,8 +106,13 @@ func configFiles(o Options, p Plan, h HostPlan) (map[string][]byte, error) {
 }
 
 func render(name string, f facts) ([]byte, error) {
+	file := name + ".tmpl"
+	t, err := template.New(file).Funcs(template.FuncMap{"join": join[netip.Prefix]}).ParseFS(templateFiles, "templates/"+file)
+	if err != nil {
+		return nil, err
+	}
 	var text bytes.Buffer
-	if err := templates.ExecuteTemplate(&text, name+".tmpl", f); err != nil {
+	if err := t.Execute(&text, f); err != nil {
 		return nil, err
 	}
 	return text.Bytes(), nil

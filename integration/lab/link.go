@@ -153,10 +153,14 @@ func plug(lan *netlink.Handle, link Link, ns netns.NsHandle) error {
 	if err != nil {
 		return fmt.Errorf("bridge %s: %w", link.Segment, err)
 	}
+	mac, err := net.ParseMAC(link.MAC)
+	if err != nil {
+		return err
+	}
 	cable := &netlink.Veth{
 		LinkAttrs:        netlink.LinkAttrs{Name: link.Port, MasterIndex: bridge.Attrs().Index},
 		PeerName:         link.Name,
-		PeerHardwareAddr: link.hardwareAddr(),
+		PeerHardwareAddr: mac,
 		PeerNamespace:    netlink.NsFd(ns),
 	}
 	if err := lan.LinkAdd(cable); err != nil {

@@ -163,7 +163,7 @@ func (l *Lab) credentials() error {
 	w.file("cp", pkiDir+"/ca.key", ca.pemPair.key)
 	w.file("cp", pkiDir+"/sa.key", saKey)
 	w.file("cp", pkiDir+"/sa.pub", saPub)
-	w.pair("cp", "apiserver", subject{user: "kube-apiserver", names: apiServerNames, addrs: l.plan.apiServerAddrs()})
+	w.pair("cp", "apiserver", subject{user: "kube-apiserver", names: apiServerNames(), addrs: l.plan.apiServerAddrs()})
 	w.pair("cp", "apiserver-kubelet-client", subject{user: "kube-apiserver-kubelet-client", groups: []string{"system:masters"}})
 	w.kubeconfig("cp", "controller-manager.conf", subject{user: "system:kube-controller-manager"})
 	w.kubeconfig("cp", "scheduler.conf", subject{user: "system:kube-scheduler"})

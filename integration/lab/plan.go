@@ -2,7 +2,6 @@ package lab
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -37,13 +36,14 @@ const (
 	NodeASN   = 64513
 )
 
-// Addresses that the lab leaves free for pools of VIPs. The LAN ranges lie
-// inside the nodes' own subnet; the others are reachable by BGP only.
-var (
-	VIPRangeLAN4 = [2]netip.Addr{netip.MustParseAddr("10.77.0.200"), netip.MustParseAddr("10.77.0.249")}
-	VIPRangeLAN6 = [2]netip.Addr{netip.MustParseAddr("fd77::200"), netip.MustParseAddr("fd77::2ff")}
-	VIPPrefix4   = netip.MustParsePrefix("203.0.113.0/24")
-	VIPPrefix6   = netip.MustParsePrefix("fd00:203::/112")
+// Addresses that the lab leaves free for pools of VIPs, as an IPPool takes them.
+// The ranges lie inside the nodes' own subnet on the LAN; the prefixes are
+// reachable by BGP only. The routers accept routes to these and no others.
+const (
+	VIPRange4  = "10.77.0.200-10.77.0.249"
+	VIPRange6  = "fd77::200-fd77::2ff"
+	VIPPrefix4 = "203.0.113.0/24"
+	VIPPrefix6 = "fd00:203::/112"
 )
 
 // segmentNet is the addressing of a segment. Host numbers are written with the
@@ -53,10 +53,15 @@ type segmentNet struct {
 	mac    byte
 }
 
-var segmentNets = map[Segment]segmentNet{
-	SegmentLAN:    {v4: "10.77.0.%d/24", v6: "fd77::%d/64", mac: 0x77},
-	SegmentLAN2:   {v4: "10.78.0.%d/24", v6: "fd78::%d/64", mac: 0x78},
-	SegmentBehind: {v4: "198.51.100.%d/24", v6: "fd51::%d/64", mac: 0x51},
+func (s Segment) net() segmentNet {
+	switch s {
+	case SegmentLAN2:
+		return segmentNet{v4: "10.78.0.%d/24", v6: "fd78::%d/64", mac: 0x78}
+	case SegmentBehind:
+		return segmentNet{v4: "198.51.100.%d/24", v6: "fd51::%d/64", mac: 0x51}
+	default:
+		return segmentNet{v4: "10.77.0.%d/24", v6: "fd77::%d/64", mac: 0x77}
+	}
 }
 
 // Host numbers within a segment. Routers are 1 and 2.
@@ -74,11 +79,6 @@ type Link struct {
 	Port    string // the interface on the switch
 	MAC     string
 	Addrs   []netip.Prefix // IPv4 first
-}
-
-func (l Link) hardwareAddr() net.HardwareAddr {
-	mac, _ := net.ParseMAC(l.MAC) // written by newLink
-	return mac
 }
 
 // Route is a static route. With several next hops traffic is spread over them.
@@ -254,7 +254,7 @@ func newHost(f Families, name string, role Role, number int, segments ...Segment
 		if i > 0 {
 			port = name + "-" + string(s)
 		}
-		sn := segmentNets[s]
+		sn := s.net()
 		h.Links = append(h.Links, Link{
 			Name:    fmt.Sprintf("eth%d", i),
 			Segment: s,

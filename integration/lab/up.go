@@ -12,8 +12,10 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// debianPrograms are the programs that must be installed on the machine.
-var debianPrograms = []string{"bird", "birdc", "containerd", "ctr", "dnsmasq", "etcd", "go", "ip", "iptables", "nft", "nsenter", "runc"}
+// debianPrograms returns the programs that must be installed on the machine.
+func debianPrograms() []string {
+	return []string{"bird", "birdc", "containerd", "ctr", "dnsmasq", "etcd", "go", "ip", "iptables", "nft", "nsenter", "runc"}
+}
 
 // Up makes a lab and returns when its cluster is ready. If it fails, or ctx
 // ends, what it made stays for a look; [Down] removes it.
@@ -49,7 +51,7 @@ func checkMachine() error {
 		return errors.New("a lab is made of namespaces: run this as root")
 	}
 	var missing []string
-	for _, program := range debianPrograms {
+	for _, program := range debianPrograms() {
 		if _, err := exec.LookPath(program); err != nil {
 			missing = append(missing, program)
 		}

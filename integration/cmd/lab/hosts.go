@@ -26,7 +26,7 @@ func (a *app) status() *cobra.Command {
 }
 
 func (a *app) exec() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:               "exec HOST -- COMMAND [ARG…]",
 		Short:             "Run a command on a host; kubectl works there, too",
 		Example:           "  lab exec router -- birdc show route\n  lab exec node1 -- ctr -n k8s.io containers ls",
@@ -47,6 +47,8 @@ func (a *app) exec() *cobra.Command {
 			return c.Run()
 		},
 	}
+	cmd.Flags().SetInterspersed(false) // what follows HOST is the command's own
+	return cmd
 }
 
 func (a *app) logs() *cobra.Command {
