@@ -1,0 +1,7 @@
+// Package l2 answers for VIPs by ARP (RFC 826, RFC 5227) and Neighbor Discovery (RFC 4861), and tells neighbours when it
+// takes one. It is a driver around github.com/mdlayher/packet (AF_PACKET sockets): Set is given all addresses to answer
+// for, and makes it so.
+//
+// VIPs are not bound to interfaces, so the kernel never answers for them, and giving one up is a matter of not answering:
+// it takes effect at once. Bytes are in packet, the decision on a frame in respond; both are pure.
+package l2

@@ -1,0 +1,199 @@
+package link
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"go4.org/netipx"
+	"golang.org/x/sys/unix"
+
+	"github.com/seamark-io/seamark/speaker/plan"
+)
+
+// resubscribe is the pause before the kernel is asked again after a subscription failed.
+const resubscribe = time.Second
+
+// Watcher knows the interfaces that have addresses. Its methods may be called from any goroutine.
+type Watcher struct {
+	log     *slog.Logger
+	changed chan struct{}
+
+	mu     sync.Mutex
+	ifaces []plan.Interface
+
+	// up and ups belong to Run: whether each interface, by index, was last seen up, and how often it came up.
+	up  map[int]bool
+	ups map[int]uint32
+}
+
+// New returns a Watcher that knows nothing until Run.
+func New(log *slog.Logger) *Watcher {
+	return &Watcher{log: log, changed: make(chan struct{}, 1), up: map[int]bool{}, ups: map[int]uint32{}}
+}
+
+// Interfaces returns the interfaces by index, nil before the first look. The slice must not be changed.
+func (w *Watcher) Interfaces() []plan.Interface {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ifaces
+}
+
+// Changed is signalled when Interfaces returns something new. It holds one signal; it is for one reader.
+func (w *Watcher) Changed() <-chan struct{} { return w.changed }
+
+// Run watches until ctx ends, and returns its error then. It watches the network namespace of the thread it is called on.
+func (w *Watcher) Run(ctx context.Context) error {
+	for {
+		err := w.watch(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		w.log.Warn("watching network interfaces failed: trying again", "err", err)
+		// Events were lost, perhaps of a link that went down and came up: announce everything anew.
+		for i := range w.ups {
+			w.ups[i]++
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(resubscribe):
+		}
+	}
+}
+
+// watch subscribes first and reads after, so that no change falls between the two.
+func (w *Watcher) watch(ctx context.Context) error {
+	done := make(chan struct{})
+	links, addrs := make(chan netlink.LinkUpdate, 64), make(chan netlink.AddrUpdate, 64)
+	defer func() {
+		close(done)
+		go drain(links) // the senders block until they see that their socket is closed
+		go drain(addrs)
+	}()
+	var failure error
+	failed := make(chan struct{})
+	var once sync.Once
+	onError := func(err error) { once.Do(func() { failure = err; close(failed) }) }
+	if err := netlink.LinkSubscribeWithOptions(links, done, netlink.LinkSubscribeOptions{ErrorCallback: onError}); err != nil {
+		close(links)
+		close(addrs)
+		return fmt.Errorf("subscribe to link events: %w", err)
+	}
+	if err := netlink.AddrSubscribeWithOptions(addrs, done, netlink.AddrSubscribeOptions{ErrorCallback: onError}); err != nil {
+		close(addrs)
+		return fmt.Errorf("subscribe to address events: %w", err)
+	}
+	for {
+		if err := w.refresh(); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-failed:
+			return failure
+		case u, ok := <-links:
+			if !ok {
+				return errors.New("link events ended")
+			}
+			w.saw(u.Attrs())
+		case _, ok := <-addrs:
+			if !ok {
+				return errors.New("address events ended")
+			}
+		}
+		w.catchUp(links, addrs)
+	}
+}
+
+// catchUp takes all events that wait, one by one: a link that went down and up again must count.
+func (w *Watcher) catchUp(links <-chan netlink.LinkUpdate, addrs <-chan netlink.AddrUpdate) {
+	for {
+		select {
+		case u, ok := <-links:
+			if !ok {
+				return // the next receive reports it
+			}
+			w.saw(u.Attrs())
+		case <-addrs:
+		default:
+			return
+		}
+	}
+}
+
+func (w *Watcher) saw(l *netlink.LinkAttrs) {
+	up := isUp(l)
+	if up && !w.up[l.Index] {
+		w.ups[l.Index]++
+	}
+	w.up[l.Index] = up
+}
+
+func isUp(l *netlink.LinkAttrs) bool {
+	return l.RawFlags&unix.IFF_UP != 0 && l.RawFlags&unix.IFF_RUNNING != 0
+}
+
+func (w *Watcher) refresh() error {
+	links, err := netlink.LinkList()
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) { // interrupted: an event of the change follows
+		return fmt.Errorf("list interfaces: %w", err)
+	}
+	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return fmt.Errorf("list addresses: %w", err)
+	}
+	prefixes := map[int][]netip.Prefix{}
+	for _, a := range addrs {
+		if p, ok := netipx.FromStdIPNet(a.IPNet); ok && a.Flags&unix.IFA_F_DADFAILED == 0 {
+			// FromStdIPNet keeps the host bits: this is the address with its subnet's length.
+			prefixes[a.LinkIndex] = append(prefixes[a.LinkIndex], p)
+		}
+	}
+	ifaces := []plan.Interface{}
+	for _, l := range links {
+		a := l.Attrs()
+		w.saw(a)
+		if len(prefixes[a.Index]) == 0 {
+			continue // the many interfaces of pods
+		}
+		i := plan.Interface{
+			Link:     plan.Link{Index: a.Index, Name: a.Name, Ups: w.ups[a.Index]},
+			Prefixes: prefixes[a.Index],
+			Up:       w.up[a.Index],
+		}
+		if a.RawFlags&(unix.IFF_LOOPBACK|unix.IFF_NOARP|unix.IFF_POINTOPOINT) == 0 && len(a.HardwareAddr) == len(i.MAC) {
+			i.MAC = plan.MAC(a.HardwareAddr)
+		}
+		ifaces = append(ifaces, i)
+	}
+	slices.SortFunc(ifaces, func(a, b plan.Interface) int { return cmp.Compare(a.Index, b.Index) })
+
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ifaces == nil || !slices.EqualFunc(w.ifaces, ifaces, equal) {
+		w.ifaces = ifaces
+		select {
+		case w.changed <- struct{}{}:
+		default:
+		}
+	}
+	return nil
+}
+
+func equal(a, b plan.Interface) bool {
+	return a.Link == b.Link && a.Up == b.Up && slices.Equal(a.Prefixes, b.Prefixes)
+}
+
+func drain[T any](ch <-chan T) {
+	for range ch { //nolint:revive // until it is closed
+	}
+}
