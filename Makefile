@@ -14,6 +14,7 @@ LDFLAGS   := -s -w -X k8s.io/component-base/version.gitVersion=$(VERSION)
 # Of `make e2e`: which parts run in the lab, and which specs.
 LAB_PROXY ?= seamark
 LAB_DNS   ?= seamark
+LAB_LB    ?= $(if $(filter seamark,$(LAB_PROXY) $(LAB_DNS)),seamark,none)
 FOCUS     ?=
 SKIP      ?=
 
@@ -61,8 +62,8 @@ scenarios: images bin/lab ## What users do, in a lab of three nodes
 e2e-listed: images bin/e2e ## The upstream specs that Seamark's proxy, DNS and load balancer are known to pass
 	bin/e2e run --proxy seamark --dns seamark --lb seamark --list integration/e2e/seamark.txt
 
-e2e: images bin/e2e ## Upstream e2e specs: LAB_PROXY=seamark|kube-proxy LAB_DNS=seamark|coredns FOCUS=… SKIP=…
-	bin/e2e run --proxy $(LAB_PROXY) --dns $(LAB_DNS) $(if $(FOCUS),--focus '$(FOCUS)') $(if $(SKIP),--skip '$(SKIP)')
+e2e: $(if $(filter seamark,$(LAB_LB)),images) bin/e2e ## Upstream e2e specs: LAB_PROXY=seamark|kube-proxy LAB_DNS=seamark|coredns FOCUS=… SKIP=…
+	bin/e2e run --proxy $(LAB_PROXY) --dns $(LAB_DNS) --lb $(LAB_LB) $(if $(FOCUS),--focus '$(FOCUS)') $(if $(SKIP),--skip '$(SKIP)')
 
 FUZZTIME ?= 10s
 fuzz: ## Each fuzz target for FUZZTIME (10s)
