@@ -148,3 +148,6 @@ type BGPPeerNode struct {
 	// +optional
 	PrefixesSent int32 `json:"prefixesSent"`
 }
+
+// BGPEstablished is the value of BGPPeerNode.State for a session that exchanges routes.
+const BGPEstablished = "Established"

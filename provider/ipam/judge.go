@@ -18,6 +18,8 @@ type Candidate struct {
 	cluster.Pool
 	// Addresses as in spec.addresses.
 	Addresses []string
+	// Problem with anything but the addresses; nil: none.
+	Problem error
 	// Created decides between pools that overlap: the older one stays.
 	Created time.Time
 }
@@ -42,6 +44,9 @@ func Judge(candidates []Candidate) (valid []cluster.Pool, refused map[string]Ver
 	var taken []poolRange
 	for _, c := range byAge {
 		ranges, problems := cluster.ParseRanges(c.Addresses)
+		if len(problems) == 0 && c.Problem != nil {
+			problems = []error{c.Problem}
+		}
 		if len(problems) > 0 {
 			refused[c.Name] = Verdict{Message: errors.Join(problems...).Error()}
 			continue

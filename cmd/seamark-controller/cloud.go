@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+
+	"github.com/go-logr/logr"
+	"k8s.io/client-go/kubernetes/scheme"
+	v1core "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/tools/record"
+	cloudprovider "k8s.io/cloud-provider"
+	"k8s.io/cloud-provider/app"
+	"k8s.io/cloud-provider/app/config"
+	servicecontroller "k8s.io/cloud-provider/controllers/service"
+	"k8s.io/cloud-provider/names"
+	genericcontrollermanager "k8s.io/controller-manager/app"
+	"k8s.io/controller-manager/controller"
+	"k8s.io/klog/v2"
+
+	corev1 "k8s.io/api/core/v1"
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
+
+	"github.com/seamark-io/seamark/api/client"
+	"github.com/seamark-io/seamark/provider"
+)
+
+// addressController is the name of what package provider does beside the service controller.
+const addressController = "seamark-address-controller"
+
+// newCloud makes the provider. It has no way to return an error; there is none after preflightChecks has connected with
+// the same configuration.
+func newCloud(c *config.CompletedConfig) cloudprovider.Interface {
+	seamark, err := client.New(c.Kubeconfig)
+	if err == nil {
+		events := record.NewBroadcaster()
+		events.StartRecordingToSink(&v1core.EventSinkImpl{Interface: c.VersionedClient.CoreV1().Events("")})
+		var p *provider.Provider
+		p, err = provider.New(provider.Config{
+			Kube:    c.VersionedClient,
+			Seamark: seamark,
+			Events:  events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: provider.FieldManager}),
+			Log:     slog.New(logr.ToSlogHandler(klog.Background())),
+		})
+		if err == nil {
+			return p
+		}
+	}
+	klog.ErrorS(err, "cannot start")
+	klog.FlushAndExit(klog.ExitFlushTimeout, 1)
+	return nil
+}
+
+// controllers are the stock service controller, whose informer the provider can wake, and the provider's own work.
+func controllers() map[string]app.ControllerInitFuncConstructor {
+	return map[string]app.ControllerInitFuncConstructor{
+		names.ServiceLBController: {
+			InitContext: app.ControllerInitContext{ClientName: "service-controller"},
+			Constructor: func(ic app.ControllerInitContext, c *config.CompletedConfig, cloud cloudprovider.Interface) app.InitFunc {
+				return func(ctx context.Context, cc genericcontrollermanager.ControllerContext) (controller.Interface, bool, error) {
+					return startServiceController(ctx, ic, cc, c, cloud.(*provider.Provider))
+				}
+			},
+		},
+		addressController: {
+			Constructor: func(_ app.ControllerInitContext, _ *config.CompletedConfig, cloud cloudprovider.Interface) app.InitFunc {
+				return func(ctx context.Context, _ genericcontrollermanager.ControllerContext) (controller.Interface, bool, error) {
+					go func() {
+						if err := cloud.(*provider.Provider).Run(ctx); err != nil && ctx.Err() == nil {
+							klog.ErrorS(err, "the provider ended")
+							os.Exit(1)
+						}
+					}()
+					return nil, true, nil
+				}
+			},
+		},
+	}
+}
+
+func startServiceController(ctx context.Context, ic app.ControllerInitContext, cc genericcontrollermanager.ControllerContext, c *config.CompletedConfig, p *provider.Provider) (controller.Interface, bool, error) {
+	core := c.SharedInformers.Core().V1()
+	s, err := servicecontroller.New(p, c.ClientBuilder.ClientOrDie(ic.ClientName), p.Services(core.Services()), core.Nodes(),
+		c.ComponentConfig.KubeCloudShared.ClusterName, utilfeature.DefaultFeatureGate)
+	if err != nil {
+		return nil, false, err
+	}
+	go s.Run(ctx, int(c.ComponentConfig.ServiceController.ConcurrentServiceSyncs), cc.ControllerManagerMetrics)
+	return nil, true, nil
+}

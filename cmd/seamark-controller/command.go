@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"k8s.io/cloud-provider/app"
+	"k8s.io/cloud-provider/names"
+	"k8s.io/cloud-provider/options"
+	cliflag "k8s.io/component-base/cli/flag"
+	"k8s.io/component-base/term"
+	"k8s.io/component-base/version"
+
+	"github.com/seamark-io/seamark/provider"
+)
+
+const description = `seamark-controller gives Services of type LoadBalancer their addresses, from IPPools.
+It is a cloud-controller-manager with --cloud-provider=seamark. Of several replicas one,
+the leader, works. It is never in the path of packets: while it is down, what has an
+address keeps working and nothing new gets one.`
+
+// shown are the flags that --help lists. The others of k8s.io/cloud-provider work, but are about what Seamark does not
+// have (node and route controllers, cloud credentials) or about what nobody should need to change.
+var shown = []string{ //nolint:gochecknoglobals // a constant
+	"kubeconfig", "master", "kube-api-qps", "kube-api-burst", "cluster-name", "concurrent-service-syncs",
+	"leader-elect", "leader-elect-lease-duration", "leader-elect-renew-deadline", "leader-elect-retry-period",
+	"leader-elect-resource-name", "leader-elect-resource-namespace",
+	"bind-address", "secure-port", "tls-cert-file", "tls-private-key-file", "authorization-always-allow-paths",
+	"logging-format", "v", "vmodule", "profiling", "help",
+}
+
+func newCommand(ctx context.Context) (*cobra.Command, error) {
+	o, err := newOptions()
+	if err != nil {
+		return nil, fmt.Errorf("default options: %w", err)
+	}
+	cmd := app.NewCloudControllerManagerCommand(o, newCloud, controllers(), names.CCMControllerAliases(), cliflag.NamedFlagSets{}, ctx.Done())
+	cmd.Use = "seamark-controller"
+	cmd.Short = "Give Services of type LoadBalancer their addresses"
+	cmd.Long = description
+	cmd.Args = cobra.NoArgs
+	cmd.CompletionOptions.DisableDefaultCmd = true
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { f.Hidden = !slices.Contains(shown, f.Name) })
+	cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
+		fmt.Fprintf(cmd.OutOrStdout(), "%s\n\n", cmd.Long)
+		usage(cmd, cmd.OutOrStdout())
+	})
+	cmd.SetUsageFunc(func(cmd *cobra.Command) error {
+		usage(cmd, cmd.OutOrStderr())
+		return nil
+	})
+	serve := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if name := o.KubeCloudShared.CloudProvider.Name; name != provider.Name {
+			return fmt.Errorf("--cloud-provider=%s: this program is the cloud provider %s and no other: leave the flag out", name, provider.Name)
+		}
+		if err := preflightChecks(ctx, o); err != nil {
+			return err
+		}
+		return serve(cmd, args)
+	}
+	cmd.AddCommand(&cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Long:  "Print the version.",
+		Args:  cobra.NoArgs,
+		Run: func(cmd *cobra.Command, _ []string) {
+			fmt.Fprintf(cmd.OutOrStdout(), "seamark-controller %s (%s, %s/%s)\n", version.Get().GitVersion, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		},
+	})
+	return cmd, nil
+}
+
+// newOptions returns the defaults, where they are not those of every cloud-controller-manager.
+func newOptions() (*options.CloudControllerManagerOptions, error) {
+	o, err := options.NewCloudControllerManagerOptions()
+	if err != nil {
+		return nil, err
+	}
+	o.KubeCloudShared.CloudProvider.Name = provider.Name
+	// An allocation is one or two small writes: what bounds them is the API server's priority and fairness.
+	o.ServiceController.ConcurrentServiceSyncs = 32
+	o.Generic.ClientConnection.QPS = -1
+	o.Generic.LeaderElection.ResourceName = leaseName
+	o.Generic.LeaderElection.ResourceNamespace = namespace
+	o.SecureServing.ServerCert.PairName = leaseName // the certificate itself is made in memory
+	o.Webhook, o.WebhookServing = nil, nil
+	return o, nil
+}
+
+func usage(cmd *cobra.Command, out io.Writer) {
+	cols, _, err := term.TerminalSize(out)
+	if err != nil || cols == 0 {
+		cols = 100
+	}
+	fmt.Fprintf(out, "Usage:\n  %s\n", cmd.UseLine())
+	for _, sub := range cmd.Commands() {
+		if sub.IsAvailableCommand() {
+			fmt.Fprintf(out, "  %s\n", sub.CommandPath())
+		}
+	}
+	if flags := cmd.LocalFlags(); flags.HasAvailableFlags() {
+		fmt.Fprintf(out, "\nFlags:\n%s", flags.FlagUsagesWrapped(cols))
+	}
+}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/cloud-provider/options"
+
+	"github.com/seamark-io/seamark/cluster/preflight"
+)
+
+const (
+	namespace = "seamark-system"
+	leaseName = "seamark-controller"
+
+	// apiServerWait is how long to wait for an API server that does not answer: it may just be starting.
+	apiServerWait = 30 * time.Second
+)
+
+// access is what the program does to the API server, apart from what every identity may do. A test holds it against
+// manifests/controller/rbac.yaml.
+func access(leaseNamespace, leaseName string) []preflight.Access {
+	const group = "seamark.io"
+	return []preflight.Access{
+		{Verbs: []string{"get", "list", "watch"}, Resource: "services"},
+		{Verbs: []string{"patch"}, Resource: "services/status"},
+		{Verbs: []string{"list", "watch"}, Resource: "nodes"},
+		{Verbs: []string{"list", "watch"}, Resource: "namespaces"},
+		{Verbs: []string{"create", "patch"}, Resource: "events"},
+		{Verbs: []string{"list", "watch"}, Group: group, Resource: "ippools"},
+		{Verbs: []string{"patch"}, Group: group, Resource: "ippools/status"},
+		{Verbs: []string{"get", "list", "watch", "create", "update", "delete"}, Group: group, Resource: "vips"},
+		{Verbs: []string{"update"}, Group: group, Resource: "vips/status"},
+		{Verbs: []string{"list", "watch"}, Group: group, Resource: "bgppeers"},
+		{Verbs: []string{"update"}, Group: group, Resource: "bgppeers/status"},
+		{Verbs: []string{"create"}, Group: "coordination.k8s.io", Resource: "leases", Namespace: leaseNamespace},
+		{Verbs: []string{"get", "update"}, Group: "coordination.k8s.io", Resource: "leases", Namespace: leaseNamespace, Name: leaseName},
+	}
+}
+
+// preflightChecks says what is missing before anything starts that would only fail again and again.
+func preflightChecks(ctx context.Context, o *options.CloudControllerManagerOptions) error {
+	config, err := clientcmd.BuildConfigFromFlags(o.Master, o.Generic.ClientConnection.Kubeconfig)
+	if err != nil {
+		return fmt.Errorf("find the API server: run in a pod, or give --kubeconfig: %w", err)
+	}
+	config.Timeout = 10 * time.Second
+	config.QPS = -1
+	kube, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return fmt.Errorf("make a client: %w", err)
+	}
+	election := o.Generic.LeaderElection
+	return preflight.Check(ctx, preflight.Config{
+		Kube:     kube,
+		Access:   access(election.ResourceNamespace, election.ResourceName),
+		Wait:     apiServerWait,
+		Manifest: "manifests/controller/rbac.yaml",
+		Log:      slog.Default(),
+	})
+}

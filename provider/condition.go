@@ -1,0 +1,146 @@
+package provider
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/seamark-io/seamark/api/v1alpha1"
+	"github.com/seamark-io/seamark/cluster"
+	"github.com/seamark-io/seamark/provider/ipam"
+)
+
+// told is what the Services' conditions shall say.
+type told struct {
+	mu       sync.Mutex
+	outcomes map[cluster.Name]outcome
+}
+
+// outcome is what came of a Service's request. The zero value takes the condition away.
+type outcome struct {
+	status          metav1.ConditionStatus
+	reason, message string
+	notices         string
+}
+
+// set reports whether the outcome's notices are new.
+func (t *told) set(s cluster.Name, o outcome) (newNotices bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	was := t.outcomes[s]
+	t.outcomes[s] = o
+	return o.notices != "" && o.notices != was.notices
+}
+
+func (t *told) get(s cluster.Name) (outcome, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	o, ok := t.outcomes[s]
+	return o, ok
+}
+
+func (t *told) forget(s cluster.Name) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.outcomes, s)
+}
+
+// tell has the Service's condition say what came of its request, and makes an event of notices that are new. The event
+// about a failure is the stock controller's.
+func (p *Provider) tell(svc *corev1.Service, d ipam.Decision, notices []string) {
+	o := outcomeOf(d)
+	o.notices = strings.Join(notices, "; ")
+	name := nameOf(svc)
+	if p.told.set(name, o) {
+		p.Events.Event(svc, corev1.EventTypeWarning, v1alpha1.ServiceReasonConflictingRequest, o.notices)
+	}
+	p.conditions.Add(name.String())
+}
+
+// tellNothing takes the condition away from a Service that is no load balancer any more.
+func (p *Provider) tellNothing(svc *corev1.Service) {
+	if svc.DeletionTimestamp == nil {
+		p.told.set(nameOf(svc), outcome{})
+		p.conditions.Add(nameOf(svc).String())
+	}
+}
+
+func outcomeOf(d ipam.Decision) outcome {
+	if d.Problem != nil {
+		o := outcome{status: metav1.ConditionFalse, reason: string(d.Problem.Reason), message: d.Problem.Message}
+		if len(d.Addresses) > 0 {
+			o.message += fmt.Sprintf("; until then the Service keeps %s", join(d.Addresses))
+		}
+		return o
+	}
+	o := outcome{status: metav1.ConditionTrue, reason: v1alpha1.ServiceReasonAllocated, message: join(d.Addresses)}
+	if d.Missing != nil {
+		o.message += "; " + d.Missing.Message
+	}
+	return o
+}
+
+func join[T fmt.Stringer](list []T) string {
+	out := make([]string, len(list))
+	for i, v := range list {
+		out[i] = v.String()
+	}
+	return strings.Join(out, ", ")
+}
+
+func (p *Provider) syncCondition(ctx context.Context, key string) error {
+	namespace, name, _ := strings.Cut(key, "/")
+	o, ok := p.told.get(cluster.Name{Namespace: namespace, Name: name})
+	if !ok {
+		return nil
+	}
+	svc, err := p.services.Services(namespace).Get(name)
+	if err != nil {
+		return nil // gone
+	}
+	patch := conditionPatch(svc, o, metav1.Now())
+	if patch == nil {
+		return nil
+	}
+	data, err := json.Marshal(patch)
+	if err != nil {
+		return fmt.Errorf("encode the condition of Service %s: %w", key, err)
+	}
+	_, err = p.Kube.CoreV1().Services(namespace).Patch(ctx, name, types.StrategicMergePatchType, data, metav1.PatchOptions{FieldManager: FieldManager}, "status")
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("write the condition of Service %s: %w", key, err)
+	}
+	return nil
+}
+
+// conditionPatch returns the strategic merge patch that makes a Service's condition say the outcome; nil when it says so
+// already.
+func conditionPatch(svc *corev1.Service, o outcome, now metav1.Time) any {
+	have := meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ServiceAddressAllocated)
+	var entry any
+	if o.status == "" {
+		if have == nil {
+			return nil
+		}
+		entry = map[string]string{"$patch": "delete", "type": v1alpha1.ServiceAddressAllocated}
+	} else {
+		conditions := slices.Clone(svc.Status.Conditions)
+		if !meta.SetStatusCondition(&conditions, metav1.Condition{
+			Type: v1alpha1.ServiceAddressAllocated, Status: o.status, Reason: o.reason, Message: o.message,
+			ObservedGeneration: svc.Generation, LastTransitionTime: now,
+		}) {
+			return nil
+		}
+		entry = meta.FindStatusCondition(conditions, v1alpha1.ServiceAddressAllocated)
+	}
+	return map[string]any{"status": map[string]any{"conditions": []any{entry}}}
+}

@@ -1,0 +1,323 @@
+package provider
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	corelisters "k8s.io/client-go/listers/core/v1"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/record"
+	cloudprovider "k8s.io/cloud-provider"
+
+	"github.com/seamark-io/seamark/api/client"
+	"github.com/seamark-io/seamark/api/v1alpha1"
+	"github.com/seamark-io/seamark/cluster"
+	"github.com/seamark-io/seamark/provider/ipam"
+)
+
+// Name is the cloud provider's name, the value of --cloud-provider.
+const Name = "seamark"
+
+// FieldManager is the name under which the controller writes.
+const FieldManager = "seamark-controller"
+
+const (
+	// settle is how long the status of a pool or a VIP waits for more changes, so that a burst of them is one write.
+	settle = 300 * time.Millisecond
+	// sweepPeriod is how often everything is looked at again, whatever the watches said.
+	sweepPeriod = 30 * time.Second
+)
+
+// Config of a Provider.
+type Config struct {
+	Kube    kubernetes.Interface
+	Seamark *client.Client
+	// Events about Services; those that the stock controller makes are its own.
+	Events record.EventRecorder
+	Log    *slog.Logger
+}
+
+// Provider is the cloud provider. Use: New, SetInformers, then Run; the balancer waits until Run has read everything.
+type Provider struct {
+	Config
+
+	alloc   *allocator
+	waiting waiting
+	wake    wake
+	told    told
+
+	services   corelisters.ServiceLister
+	namespaces corelisters.NamespaceLister
+	nodes      corelisters.NodeLister
+	synced     []cache.InformerSynced
+
+	pools, vips, peers cache.SharedIndexInformer
+
+	poolStatus, views, conditions, garbage *queue
+
+	// verdicts on the pools that are not in force, by name.
+	verdicts atomic.Pointer[map[string]ipam.Verdict]
+	// wrong are the Services whose status the last sweep found wrong. Only the loop uses it.
+	wrong map[cluster.Name]struct{}
+
+	changed      chan struct{} // an address is free, or a pool or a Service that waits has changed
+	poolsChanged chan struct{}
+	ready        chan struct{} // closed when everything has been read once
+}
+
+var (
+	_ cloudprovider.Interface    = (*Provider)(nil)
+	_ cloudprovider.InformerUser = (*Provider)(nil)
+	_ cloudprovider.LoadBalancer = (*Provider)(nil)
+)
+
+// New makes a Provider. It does nothing before Run.
+func New(c Config) (*Provider, error) {
+	p := &Provider{
+		Config:       c,
+		changed:      make(chan struct{}, 1),
+		poolsChanged: make(chan struct{}, 1),
+		ready:        make(chan struct{}),
+	}
+	p.alloc = newAllocator(c.Seamark.VIPs)
+	p.waiting.since = map[cluster.Name]waiter{}
+	p.told.outcomes = map[cluster.Name]outcome{}
+	p.poolStatus = newQueue("pool-status", c.Log, p.syncPoolStatus)
+	p.views = newQueue("views", c.Log, p.syncView)
+	p.conditions = newQueue("conditions", c.Log, p.syncCondition)
+	p.garbage = newQueue("garbage", c.Log, p.syncGarbage)
+
+	p.pools = informer(c.Seamark.IPPools, &v1alpha1.IPPool{})
+	p.vips = informer(c.Seamark.VIPs, &v1alpha1.VIP{})
+	p.peers = informer(c.Seamark.BGPPeers, &v1alpha1.BGPPeer{})
+	return p, p.watch()
+}
+
+// watch registers what follows from a change of each of our own kinds.
+func (p *Provider) watch() error {
+	err := on(p, p.pools, handlers[*v1alpha1.IPPool]{
+		changed: func(old, pool *v1alpha1.IPPool) {
+			if old == nil || old.Generation != pool.Generation {
+				notify(p.poolsChanged)
+			}
+			p.poolStatus.AddAfter(pool.Name, settle)
+		},
+		deleted: func(*v1alpha1.IPPool) { notify(p.poolsChanged) },
+	})
+	if err != nil {
+		return err
+	}
+	err = on(p, p.vips, handlers[*v1alpha1.VIP]{
+		changed: func(_, vip *v1alpha1.VIP) {
+			p.alloc.vipSeen(vip)
+			p.poolStatus.AddAfter(vip.Spec.Pool, settle)
+			p.views.AddAfter(viewOfVIP+vip.Name, settle)
+		},
+		deleted: func(vip *v1alpha1.VIP) {
+			p.alloc.vipGone(vip)
+			notify(p.changed)
+			p.poolStatus.AddAfter(vip.Spec.Pool, settle)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	return on(p, p.peers, handlers[*v1alpha1.BGPPeer]{
+		changed: func(_, peer *v1alpha1.BGPPeer) { p.views.AddAfter(viewOfPeer+peer.Name, settle) },
+		deleted: func(*v1alpha1.BGPPeer) {},
+	})
+}
+
+// SetInformers takes what the provider needs to know of Kubernetes' own kinds. It is called once, before the
+// informers start.
+func (p *Provider) SetInformers(f informers.SharedInformerFactory) {
+	core := f.Core().V1()
+	p.services, p.namespaces, p.nodes = core.Services().Lister(), core.Namespaces().Lister(), core.Nodes().Lister()
+
+	err := on(p, core.Services().Informer(), handlers[*corev1.Service]{
+		changed: p.serviceChanged,
+		deleted: func(svc *corev1.Service) {
+			name := nameOf(svc)
+			p.waiting.remove(name)
+			p.told.forget(name)
+			for _, a := range p.alloc.held(name) {
+				p.garbage.Add(cluster.VIPName(a))
+			}
+		},
+	})
+	if err == nil {
+		err = on(p, core.Namespaces().Informer(), handlers[*corev1.Namespace]{
+			changed: func(_, _ *corev1.Namespace) { notify(p.changed) },
+			deleted: func(*corev1.Namespace) {},
+		})
+	}
+	if err == nil {
+		err = on(p, core.Nodes().Informer(), handlers[*corev1.Node]{
+			changed: func(old, node *corev1.Node) {
+				if old != nil && isReady(old) && !isReady(node) {
+					p.viewsOfNode(node.Name)
+				}
+			},
+			deleted: func(node *corev1.Node) { p.viewsOfNode(node.Name) },
+		})
+	}
+	if err != nil {
+		// Informers refuse handlers and transforms only once they have run.
+		panic(fmt.Sprintf("SetInformers was called too late: %v", err))
+	}
+}
+
+// Run works until ctx ends. It returns early, with an error, only if it cannot start.
+func (p *Provider) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for _, inf := range []cache.SharedIndexInformer{p.pools, p.vips, p.peers} {
+		wg.Go(func() { inf.RunWithContext(ctx) })
+	}
+	if !cache.WaitForCacheSync(ctx.Done(), p.synced...) {
+		return fmt.Errorf("read Services, namespaces, nodes, IPPools and VIPs: %w", ctx.Err())
+	}
+	p.loadPools()
+	close(p.ready)
+	for _, vip := range list[*v1alpha1.VIP](p.vips) {
+		p.garbage.Add(vip.Name)
+	}
+	for _, q := range []*queue{p.poolStatus, p.views, p.conditions, p.garbage} {
+		wg.Go(func() { q.run(ctx) })
+	}
+	p.loop(ctx)
+	return nil
+}
+
+func (p *Provider) loop(ctx context.Context) {
+	sweep := time.NewTicker(sweepPeriod)
+	defer sweep.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.poolsChanged:
+			p.loadPools()
+			p.serveWaiting()
+		case <-p.changed:
+			p.serveWaiting()
+		case <-sweep.C:
+			p.sweep()
+			p.serveWaiting()
+		}
+	}
+}
+
+// Initialize does nothing: Run is started by the program, which knows when it may end.
+func (p *Provider) Initialize(cloudprovider.ControllerClientBuilder, <-chan struct{}) {}
+
+// LoadBalancer returns the provider itself.
+func (p *Provider) LoadBalancer() (cloudprovider.LoadBalancer, bool) { return p, true }
+
+// Instances is not supported: machines are not ours to know.
+func (p *Provider) Instances() (cloudprovider.Instances, bool) { return nil, false }
+
+// InstancesV2 is not supported.
+func (p *Provider) InstancesV2() (cloudprovider.InstancesV2, bool) { return nil, false }
+
+// Zones is not supported.
+func (p *Provider) Zones() (cloudprovider.Zones, bool) { return nil, false }
+
+// Clusters is not supported.
+func (p *Provider) Clusters() (cloudprovider.Clusters, bool) { return nil, false }
+
+// Routes is not supported: pod routes are the CNI's.
+func (p *Provider) Routes() (cloudprovider.Routes, bool) { return nil, false }
+
+// ProviderName returns Name.
+func (p *Provider) ProviderName() string { return Name }
+
+// HasClusterID returns true: there is one cluster, and nothing outside of it to tell it from.
+func (p *Provider) HasClusterID() bool { return true }
+
+// handlers are what follows from changes of one kind; old is nil for an object that is new.
+type handlers[T any] struct {
+	changed func(old, obj T)
+	deleted func(obj T)
+}
+
+// on makes an informer tell of changes; Run waits until what is there at the start has been told.
+func on[T runtime.Object](p *Provider, inf cache.SharedIndexInformer, h handlers[T]) error {
+	if err := inf.SetTransform(dropManagedFields); err != nil {
+		return err
+	}
+	var none T
+	reg, err := inf.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(obj any) { h.changed(none, obj.(T)) },
+		UpdateFunc: func(old, obj any) { h.changed(old.(T), obj.(T)) },
+		DeleteFunc: func(obj any) {
+			if gone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+				obj = gone.Obj
+			}
+			h.deleted(obj.(T))
+		},
+	})
+	if err != nil {
+		return err
+	}
+	p.synced = append(p.synced, reg.HasSynced)
+	return nil
+}
+
+// dropManagedFields saves about half of the memory of an object; nothing here reads them.
+func dropManagedFields(obj any) (any, error) {
+	if o, err := meta.Accessor(obj); err == nil {
+		o.SetManagedFields(nil)
+	}
+	return obj, nil
+}
+
+func informer[T runtime.Object, L runtime.Object](r client.Resource[T, L], example runtime.Object) cache.SharedIndexInformer {
+	return cache.NewSharedIndexInformer(&cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return r.List(ctx, o) },
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			return r.Watch(ctx, o)
+		},
+	}, example, 0, nil)
+}
+
+// get returns an object of a cluster-scoped kind from an informer. It must not be changed.
+func get[T any](inf cache.SharedIndexInformer, name string) (obj T, ok bool) {
+	got, ok, _ := inf.GetStore().GetByKey(name)
+	if ok {
+		obj = got.(T)
+	}
+	return obj, ok
+}
+
+func list[T any](inf cache.SharedIndexInformer) []T {
+	all := inf.GetStore().List()
+	out := make([]T, len(all))
+	for i, obj := range all {
+		out[i] = obj.(T)
+	}
+	return out
+}
+
+func nameOf(o metav1.Object) cluster.Name {
+	return cluster.Name{Namespace: o.GetNamespace(), Name: o.GetName()}
+}
+
+// notify makes a channel of capacity one readable.
+func notify(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,166 @@
+package provider
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/seamark-io/seamark/api/v1alpha1"
+)
+
+// A view is the part of a status that the controller gathers from what the nodes wrote into the other part. It also
+// takes out what nodes left behind that are gone or not ready, since those cannot do it themselves. It is written
+// against the version that was read: if a node writes in between, the API server refuses and the view is made anew.
+
+// Prefixes of the keys of the queue of views.
+const (
+	viewOfVIP  = "vip/"
+	viewOfPeer = "bgppeer/"
+)
+
+func (p *Provider) syncView(ctx context.Context, key string) error {
+	var err error
+	if name, ok := strings.CutPrefix(key, viewOfVIP); ok {
+		err = p.syncVIPStatus(ctx, name)
+	} else if name, ok := strings.CutPrefix(key, viewOfPeer); ok {
+		err = p.syncPeerStatus(ctx, name)
+	}
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+func (p *Provider) syncVIPStatus(ctx context.Context, name string) error {
+	vip, ok := get[*v1alpha1.VIP](p.vips, name)
+	if !ok {
+		return nil
+	}
+	status := vipStatus(vip, p.alive)
+	if equality.Semantic.DeepEqual(status, vip.Status) {
+		return nil
+	}
+	vip = vip.DeepCopy()
+	vip.Status = status
+	if _, err := p.Seamark.VIPs.UpdateStatus(ctx, vip, metav1.UpdateOptions{FieldManager: FieldManager}); err != nil {
+		return fmt.Errorf("write the status of VIP %s: %w", name, err)
+	}
+	return nil
+}
+
+func (p *Provider) syncPeerStatus(ctx context.Context, name string) error {
+	peer, ok := get[*v1alpha1.BGPPeer](p.peers, name)
+	if !ok {
+		return nil
+	}
+	status := peerStatus(peer, p.alive)
+	if equality.Semantic.DeepEqual(status, peer.Status) {
+		return nil
+	}
+	peer = peer.DeepCopy()
+	peer.Status = status
+	if _, err := p.Seamark.BGPPeers.UpdateStatus(ctx, peer, metav1.UpdateOptions{FieldManager: FieldManager}); err != nil {
+		return fmt.Errorf("write the status of BGPPeer %s: %w", name, err)
+	}
+	return nil
+}
+
+// viewsOfNode has everything looked at again that a node has an entry in.
+func (p *Provider) viewsOfNode(node string) {
+	for _, vip := range list[*v1alpha1.VIP](p.vips) {
+		if slices.ContainsFunc(vip.Status.Announcers, func(a v1alpha1.Announcer) bool { return a.Node == node }) {
+			p.views.Add(viewOfVIP + vip.Name)
+		}
+	}
+	for _, peer := range list[*v1alpha1.BGPPeer](p.peers) {
+		if slices.ContainsFunc(peer.Status.Nodes, func(n v1alpha1.BGPPeerNode) bool { return n.Node == node }) {
+			p.views.Add(viewOfPeer + peer.Name)
+		}
+	}
+}
+
+// alive reports whether a node can speak for itself.
+func (p *Provider) alive(node string) bool {
+	n, err := p.nodes.Get(node)
+	return err == nil && isReady(n)
+}
+
+func isReady(n *corev1.Node) bool {
+	for _, c := range n.Status.Conditions {
+		if c.Type == corev1.NodeReady {
+			return c.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}
+
+// vipStatus returns the status that a VIP should have.
+func vipStatus(vip *v1alpha1.VIP, alive func(node string) bool) v1alpha1.VIPStatus {
+	var services []string
+	for _, s := range vip.Spec.Services {
+		services = append(services, s.Namespace+"/"+s.Name)
+	}
+	slices.Sort(services)
+	s := v1alpha1.VIPStatus{Services: short(services)}
+	nodes, via := map[string]struct{}{}, map[string]struct{}{}
+	for _, a := range vip.Status.Announcers {
+		if !alive(a.Node) {
+			continue
+		}
+		s.Announcers = append(s.Announcers, a)
+		nodes[a.Node], via[a.Via] = struct{}{}, struct{}{}
+	}
+	s.Nodes = short(slices.Sorted(maps.Keys(nodes)))
+	s.Via = strings.Join(slices.Sorted(maps.Keys(via)), ",")
+	return s
+}
+
+// peerStatus returns the status that a BGPPeer should have.
+func peerStatus(peer *v1alpha1.BGPPeer, alive func(node string) bool) v1alpha1.BGPPeerStatus {
+	var s v1alpha1.BGPPeerStatus
+	established := 0
+	wrong := map[string][]string{} // nodes by what is wrong
+	for _, n := range peer.Status.Nodes {
+		if !alive(n.Node) {
+			continue
+		}
+		s.Nodes = append(s.Nodes, n)
+		if n.State == v1alpha1.BGPEstablished {
+			established++
+			continue
+		}
+		why := n.LastError
+		if why == "" {
+			why = "state " + n.State
+		}
+		wrong[why] = append(wrong[why], n.Node)
+	}
+	if len(s.Nodes) == 0 {
+		return s
+	}
+	s.Established = fmt.Sprintf("%d/%d", established, len(s.Nodes))
+	var messages []string
+	for why, nodes := range wrong {
+		slices.Sort(nodes)
+		messages = append(messages, short(nodes)+": "+why)
+	}
+	slices.Sort(messages)
+	s.Message = strings.Join(messages, "; ")
+	return s
+}
+
+// short writes a list so that it fits a column.
+func short(list []string) string {
+	const most = 4
+	if len(list) <= most {
+		return strings.Join(list, ",")
+	}
+	return fmt.Sprintf("%s,+%d", strings.Join(list[:most], ","), len(list)-most)
+}
