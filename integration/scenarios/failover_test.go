@@ -1,0 +1,85 @@
+package scenarios
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/seamark-io/seamark/integration/probe"
+)
+
+// kubernetesGrace is after how long Kubernetes calls a silent node NotReady, unless it is told otherwise.
+const kubernetesGrace = 50 * time.Second
+
+// When the node that owns a VIP loses its link, another takes the VIP over, and clients are served again soon after the
+// cluster has noticed. When the link is back, so is the node.
+func TestOwnerLosesLink(t *testing.T) {
+	needsSeamarkLB(t)
+	ns := scenario(t)
+	_, svc := ns.loadBalancer(3)
+	client := on(t, "client")
+	vip := vips(svc)[0]
+	at := vipPort(svc, vip, "http")
+	client.hears(at, "hostname")
+	was := owner(t, vip)
+	grace := cluster.Options().NodeGrace
+	if grace == 0 {
+		grace = kubernetesGrace
+	}
+
+	watching, stop := context.WithCancel(t.Context())
+	defer stop()
+	record := make(chan probe.Record, 1)
+	go func() {
+		record <- probe.Watch{
+			From: client.netns(), URL: fmt.Sprintf("http://%s/hostname", at), Every: 50 * time.Millisecond, Timeout: 500 * time.Millisecond,
+		}.Run(watching)
+	}()
+	if err := cluster.Cut(t.Context(), was); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cluster.Heal(context.Background(), was) })
+	var now string
+	await(t, grace+changeLimit, was+" is replaced", func(ctx context.Context) error {
+		if now = owner(t, vip); now == was {
+			return fmt.Errorf("the owner is %s", now)
+		}
+		return nil
+	})
+	await(t, changeLimit, "clients are served every time", func(ctx context.Context) error {
+		_, err := tally(requestsFor(3), func() (string, error) { return client.get(ctx, at, "hostname") })
+		return err
+	})
+	stop()
+	outage := (<-record).Outage()
+	t.Logf("%s took over from %s; no answer for %s (%d requests lost)", now, was, outage.Length().Round(time.Millisecond), outage.Lost)
+	if outage.Lost == 0 {
+		t.Error("no request was lost: the link was not cut, or the node did not own the VIP")
+	}
+	if outage.Length() > grace+5*time.Second {
+		t.Errorf("no answer for %s; want at most 5s more than the %s that the cluster takes to notice", outage.Length(), grace)
+	}
+	neighbourIsOwner(t, client, vip)
+
+	if err := cluster.Heal(t.Context(), was); err != nil {
+		t.Fatal(err)
+	}
+	awaitHealthy(t)
+	client.hears(at, "hostname")
+	neighbourIsOwner(t, client, vip)
+	routed(t, vip, allNodes()...)
+}
+
+// awaitHealthy waits until all nodes are Ready and all have their BGP session.
+func awaitHealthy(t *testing.T) {
+	t.Helper()
+	await(t, 3*changeLimit, "all nodes are Ready and have their BGP sessions", func(ctx context.Context) error {
+		for _, name := range allNodes() {
+			if err := nodeReady(ctx, name); err != nil {
+				return err
+			}
+		}
+		return peerEstablished(ctx, router)
+	})
+}

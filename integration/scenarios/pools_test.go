@@ -1,0 +1,74 @@
+package scenarios
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+)
+
+// What is wrong with a pool is refused by the API server, or else said by the pool's condition, in words that tell what
+// to change; other pools go on.
+func TestWrongPools(t *testing.T) {
+	needsSeamarkLB(t)
+	t.Parallel()
+	ns := scenario(t)
+	t.Cleanup(func() {
+		if _, err := cluster.Kubectl(context.Background(), "delete", "ippools", "--selector=scenario="+ns.name); err != nil {
+			t.Error(err)
+		}
+	})
+	apply := func(name, spec string) (string, error) {
+		return ns.apply(manifest(t, "wrong-pool.yaml", "$NAME", ns.name+"-"+name, "$SCENARIO", ns.name, "$SPEC", spec))
+	}
+	for _, tt := range []struct {
+		name, spec string
+		words      []string
+	}{
+		{"too-long", `addresses: [10.99.0.0/33]`, []string{"each entry must be a prefix such as 192.0.2.0/28", "length at most 32 or 128"}},
+		{"too-long-v6", `addresses: ["fd99::/129"]`, []string{"length at most 32 or 128"}},
+		{"mixed", `addresses: ["10.99.0.1-fd99::5"]`, []string{"both ends of a range must be of one family", "one range for IPv4 and one for IPv6"}},
+		{"spaces", `addresses: ["10.99.0.1 - 10.99.0.5"]`, []string{"no spaces", "192.0.2.10-192.0.2.20"}},
+		{"empty", `addresses: []`, []string{"spec.addresses", "should have at least 1 items"}},
+		{"none", `priority: 1`, []string{"spec.addresses", "Required value"}},
+		{"unknown-field", `{addresses: [10.99.0.0/28], adresses: [10.99.0.0/28]}`, []string{`unknown field "spec.adresses"`}},
+		{"no-way", `{addresses: [10.99.0.0/28], announce: {}}`, []string{"name at least one of arp and bgp"}},
+	} {
+		out, err := apply(tt.name, tt.spec)
+		if err == nil {
+			t.Errorf("%s: the API server takes %s", tt.name, tt.spec)
+			continue
+		}
+		if err := containsAll(out, tt.words...); err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+
+	for _, tt := range []struct {
+		name, spec string
+		words      []string
+	}{
+		{"reversed", `addresses: [10.99.0.20-10.99.0.10]`, []string{"InvalidAddresses", "is reversed", "write 10.99.0.10-10.99.0.20"}},
+		{"host-bits", `addresses: [10.99.0.5/24]`, []string{"InvalidAddresses", "write 10.99.0.0/24 for the whole prefix or 10.99.0.5/32"}},
+		{"overlaps-itself", `addresses: [10.99.0.0/24, 10.99.0.128/25]`, []string{"InvalidAddresses", "overlaps", "leave one of them out"}},
+		{"overlaps-another", `addresses: [10.77.0.240-10.77.0.255]`, []string{"Overlap", "IPPool " + defaultPool, "take it out of one of the two"}},
+	} {
+		if out, err := apply(tt.name, tt.spec); err != nil {
+			t.Errorf("%s: %s", tt.name, out)
+			continue
+		}
+		await(t, changeLimit, tt.name+": the condition says what to change", func(ctx context.Context) error {
+			status, why, err := poolCondition(ctx, ns.name+"-"+tt.name)
+			return errors.Join(err, want("Ready", status, "False"), containsAll(why, tt.words...))
+		})
+	}
+	if shown := ns.kubectl("get", "ippools", "--output=wide"); strings.Count(shown, "is reversed") != 1 {
+		t.Errorf("kubectl get ippools -o wide does not say what is wrong:\n%s", shown)
+	}
+
+	if status, why, err := poolCondition(t.Context(), defaultPool); err != nil || status != "True" {
+		t.Errorf("the pool %s is not Ready: %s (%v)", defaultPool, why, err)
+	}
+	ns.create("web-svc.yaml", "$NAME", "web", "$TYPE", "LoadBalancer")
+	ns.awaitVIPs("web")
+}

@@ -1,0 +1,341 @@
+package scenarios
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/seamark-io/seamark/integration/lab"
+	"github.com/seamark-io/seamark/integration/probe"
+)
+
+const (
+	controllerProgram = "seamark-controller"
+	agentProgram      = "seamark-node"
+)
+
+// Killing an agent and its return lose no rule, no connection and no request: by way of the cluster IP, the node port and
+// the VIP, connections that stand go on, and new ones are made, while the agent is dead and when it is back. Tables that
+// are not Seamark's are left alone.
+func TestAgentKilled(t *testing.T) {
+	if cluster.Options().Proxy != lab.Seamark {
+		t.Skip("this lab has another service proxy (it was made with --proxy kube-proxy)")
+	}
+	needsSeamarkLB(t)
+	ns := scenario(t)
+	ns.alone()
+	_, svc := ns.loadBalancer(3)
+	client := on(t, "client")
+	vip := vips(svc)[0]
+	client.hears(vipPort(svc, vip, "http"), "hostname")
+	for _, node := range nodes(t) {
+		t.Run(node.Name, func(t *testing.T) {
+			node := on(t, node.Name)
+			node.hears(clusterPort(svc, "http"), "hostname")
+			node.addForeignTable()
+			foreign, before := node.table("inet", foreignTable), node.seamarkTables()
+			if len(before) == 0 {
+				t.Fatal("the agent has no table")
+			}
+			traffic := map[string]*traffic{
+				"the cluster IP, from the node": startTraffic(t, node, clusterPort(svc, "http")),
+				"the node port, from outside":   startTraffic(t, client, nodePorts(svc, "http", node)[0]),
+				"the VIP, from outside":         startTraffic(t, client, vipPort(svc, vip, "http")),
+			}
+
+			// Without its kubelet the agent stays dead.
+			freeze(t, node, "kubelet")
+			kill(t, node, agentProgram)
+			holds(t, 3*time.Second, "the tables stay while the agent is dead", func(context.Context) error {
+				if p := node.pids(agentProgram); len(p) > 0 {
+					return fmt.Errorf("the agent runs: %v", p)
+				}
+				return sameTables(before, node.seamarkTables())
+			})
+			thaw(t, node, "kubelet")
+			awaitAgent(t, node)
+			if err := sameTables(before, node.seamarkTables()); err != nil {
+				t.Errorf("after the agent's return: %v", err)
+			}
+			for how, traffic := range traffic {
+				if err := traffic.end(); err != nil {
+					t.Errorf("by way of %s: %v", how, err)
+				}
+			}
+			if now := node.table("inet", foreignTable); now != foreign {
+				t.Errorf("a table that is not ours has changed:\n%s\nwas\n%s", now, foreign)
+			}
+		})
+	}
+	awaitHealthy(t)
+	if now := vips(ns.service("web")); !slices.Equal(now, vips(svc)) {
+		t.Errorf("the addresses are %v, and were %v", now, vips(svc))
+	}
+	routed(t, vip, allNodes()...)
+}
+
+// Killing the controller loses no address, and what is asked for while it is dead is done when it is back.
+func TestControllerKilled(t *testing.T) {
+	needsSeamarkLB(t)
+	ns := scenario(t)
+	ns.alone()
+	_, svc := ns.loadBalancer(2)
+	client := on(t, "client")
+	at := vipPort(svc, vips(svc)[0], "http")
+	client.hears(at, "hostname")
+	traffic := startTraffic(t, client, at)
+	node := killController(t)
+	freeze(t, node, "kubelet")
+	ns.create("web-svc.yaml", "$NAME", "later", "$TYPE", "LoadBalancer")
+	time.Sleep(2 * time.Second)
+	thaw(t, node, "kubelet")
+	awaitController(t)
+	later := ns.awaitVIPs("later")
+	if slices.ContainsFunc(vips(later), func(a netip.Addr) bool { return slices.Contains(vips(svc), a) }) {
+		t.Errorf("two Services share an address: %v and %v", vips(svc), vips(later))
+	}
+	if now := vips(ns.service("web")); !slices.Equal(now, vips(svc)) {
+		t.Errorf("the addresses are %v, and were %v", now, vips(svc))
+	}
+	if err := traffic.end(); err != nil {
+		t.Errorf("traffic while the controller was dead: %v", err)
+	}
+}
+
+// A Service's address survives that somebody wipes its status.
+func TestStatusWiped(t *testing.T) {
+	needsSeamarkLB(t)
+	t.Parallel()
+	ns := scenario(t)
+	ns.create("web-svc.yaml", "$NAME", "web", "$TYPE", "LoadBalancer")
+	had := vips(ns.awaitVIPs("web"))
+	ns.kubectl("patch", "service", "web", "--subresource=status", "--type=merge", "--patch", `{"status": {"loadBalancer": null}}`)
+	if now := vips(ns.awaitVIPs("web")); !slices.Equal(now, had) {
+		t.Errorf("the addresses are %v, and were %v", now, had)
+	}
+}
+
+// traffic is an established connection, asked again and again, and requests on new ones beside it.
+type traffic struct {
+	stop     context.CancelFunc
+	record   chan probe.Record
+	standing chan error
+}
+
+func startTraffic(t *testing.T, from host, at netip.AddrPort) *traffic {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	session, err := probe.Connect(ctx, from.netns(), at)
+	if err != nil {
+		cancel()
+		t.Fatal(err)
+	}
+	tr := &traffic{cancel, make(chan probe.Record, 1), make(chan error, 1)}
+	watch := probe.Watch{From: from.netns(), URL: fmt.Sprintf("http://%s/hostname", at), Every: 100 * time.Millisecond, Timeout: requestLimit}
+	go func() { tr.record <- watch.Run(ctx) }()
+	go func() {
+		defer session.Close()
+		tr.standing <- session.Keep(ctx, "/hostname", 100*time.Millisecond, requestLimit)
+	}()
+	return tr
+}
+
+// end stops the traffic, and returns an error if a request was lost.
+func (tr *traffic) end() error {
+	tr.stop()
+	record, standing := <-tr.record, <-tr.standing
+	var err error
+	if gaps := record.Gaps(); len(gaps) > 0 {
+		err = fmt.Errorf("of %d new connections %d failed: %w", len(record), record.Lost(), gaps[0].Err)
+	}
+	if standing != nil {
+		standing = fmt.Errorf("the connection that stood broke: %w", standing)
+	}
+	return errors.Join(err, standing)
+}
+
+// foreignTable is planted beside Seamark's.
+const foreignTable = "scenario-foreign"
+
+func (h host) addForeignTable() {
+	h.t.Helper()
+	cmd := h.Command(h.t.Context(), "nft", "-f", "-")
+	cmd.Stdin = strings.NewReader(`table inet ` + foreignTable + ` {
+	set names { type ipv4_addr; elements = { 192.0.2.1, 192.0.2.2 } }
+	chain forward { type filter hook forward priority filter; policy accept; ip daddr @names drop comment "not Seamark's" }
+}`)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		h.t.Fatalf("%v: %s", err, out)
+	}
+	h.t.Cleanup(func() {
+		_, _ = h.Exec(context.Background(), "nft", "delete", "table", "inet", foreignTable)
+	})
+}
+
+// table returns the text of a table, without counters.
+func (h host) table(family, name string) string {
+	h.t.Helper()
+	return h.run("nft", "--stateless", "list", "table", family, name)
+}
+
+// seamarkTables returns the text of Seamark's tables by family and name.
+func (h host) seamarkTables() map[string]string {
+	h.t.Helper()
+	var list struct {
+		Nftables []struct {
+			Table *struct{ Family, Name string }
+		}
+	}
+	if err := json.Unmarshal([]byte(h.run("nft", "--json", "list", "tables")), &list); err != nil {
+		h.t.Fatal(err)
+	}
+	tables := make(map[string]string)
+	for _, item := range list.Nftables {
+		if item.Table != nil && strings.Contains(item.Table.Name, "seamark") {
+			tables[item.Table.Family+" "+item.Table.Name] = h.table(item.Table.Family, item.Table.Name)
+		}
+	}
+	return tables
+}
+
+// sameTables returns an error that shows the lines in which tables differ.
+func sameTables(before, now map[string]string) error {
+	var changes []string
+	for name, was := range before {
+		lines, old := strings.Split(now[name], "\n"), strings.Split(was, "\n")
+		for _, line := range old {
+			if !slices.Contains(lines, line) {
+				changes = append(changes, "- "+name+": "+line)
+			}
+		}
+		for _, line := range lines {
+			if !slices.Contains(old, line) {
+				changes = append(changes, "+ "+name+": "+line)
+			}
+		}
+	}
+	if len(before) != len(now) {
+		changes = append(changes, fmt.Sprintf("%d tables, and there were %d", len(now), len(before)))
+	}
+	if len(changes) > 0 {
+		return fmt.Errorf("the tables have changed:\n%s", strings.Join(changes, "\n"))
+	}
+	return nil
+}
+
+// pids returns the processes of a program on the host.
+func (h host) pids(program string) []int {
+	var pids []int
+	for _, p := range h.Processes() {
+		if p.Name == program {
+			pids = append(pids, p.PID)
+		}
+	}
+	return pids
+}
+
+func kill(t *testing.T, on host, program string) {
+	t.Helper()
+	if err := cluster.Kill(t.Context(), on.Name, program); err != nil {
+		t.Fatal(err)
+	}
+	await(t, requestLimit, program+" is dead", func(context.Context) error {
+		return want("the number of its processes", len(on.pids(program)), 0)
+	})
+}
+
+func freeze(t *testing.T, on host, program string) {
+	t.Helper()
+	t.Cleanup(func() { _ = cluster.Thaw(context.Background(), on.Name, program) })
+	if err := cluster.Freeze(t.Context(), on.Name, program); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func thaw(t *testing.T, on host, program string) {
+	t.Helper()
+	if err := cluster.Thaw(t.Context(), on.Name, program); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// killController kills the controller where it runs, and returns that node.
+func killController(t *testing.T) host {
+	t.Helper()
+	pod, err := seamarkPod(t.Context(), controllerProgram, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	node := on(t, pod.Spec.NodeName)
+	was := node.pids(controllerProgram)
+	if err := cluster.Kill(t.Context(), node.Name, controllerProgram); err != nil {
+		t.Fatal(err)
+	}
+	await(t, requestLimit, "the controller is dead", func(context.Context) error {
+		if now := node.pids(controllerProgram); len(now) > 0 && slices.Equal(now, was) {
+			return fmt.Errorf("it runs: %v", now)
+		}
+		return nil
+	})
+	return node
+}
+
+// awaitController waits until the controller runs again, and its pod is Ready.
+func awaitController(t *testing.T) {
+	t.Helper()
+	await(t, podLimit, "the controller is back", func(ctx context.Context) error {
+		return programReady(ctx, controllerProgram, "")
+	})
+}
+
+// awaitAgent waits until the agent of a node runs again, and its pod is Ready.
+func awaitAgent(t *testing.T, node host) {
+	t.Helper()
+	await(t, podLimit, "the agent of "+node.Name+" is back", func(ctx context.Context) error {
+		return programReady(ctx, agentProgram, node.Name)
+	})
+}
+
+// programReady returns nil if a program of Seamark's runs on a node, and its kubelet has seen that it is ready since its
+// process was started.
+func programReady(ctx context.Context, program, node string) error {
+	pod, err := seamarkPod(ctx, program, node)
+	if err != nil {
+		return err
+	}
+	h, err := cluster.Host(pod.Spec.NodeName)
+	if err != nil {
+		return err
+	}
+	var running bool
+	for _, p := range h.Processes() {
+		running = running || p.Name == program
+	}
+	if !running || !isReady(pod) || len(pod.Status.ContainerStatuses) == 0 || pod.Status.ContainerStatuses[0].State.Running == nil {
+		return fmt.Errorf("pod %s: process runs: %t; %s", pod.Name, running, podState(pod))
+	}
+	return nil
+}
+
+// nodeReady returns nil if a node is Ready.
+func nodeReady(ctx context.Context, name string) error {
+	node, err := cluster.client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	for _, c := range node.Status.Conditions {
+		if c.Type == corev1.NodeReady && c.Status != corev1.ConditionTrue {
+			return fmt.Errorf("%s is not Ready: %s", name, c.Message)
+		}
+	}
+	return nil
+}
