@@ -101,7 +101,7 @@ func e2eImages(_ context.Context, b *builder) error {
 	}{
 		{agnhostConfig(), []v1.Layer{debian, agnhost, coredns}, []string{AgnhostRef, testImages + "agnhost:2.55"}},
 		{v1.Config{Cmd: []string{"sh"}, Env: []string{defaultPath}}, []v1.Layer{debian}, []string{
-			testImages + "busybox:1.37.0-1", testImages + "glibc-dns-testing:2.0.0", testImages + "jessie-dnsutils:1.7",
+			testImages + "busybox:1.37.0-1", testImages + "glibc-dns-testing:2.0.0",
 		}},
 		// The specs want something that runs; what it serves, none of them asks.
 		{v1.Config{Entrypoint: []string{"/agnhost", "test-webserver"}, Env: []string{defaultPath}}, []v1.Layer{debian, agnhost}, []string{testImages + "nginx:1.15-4"}},

@@ -1,0 +1,14 @@
+// Package e2e runs Kubernetes' own end-to-end tests in a lab: the judge of whether a service proxy, a DNS server and a load
+// balancer do what users of Kubernetes rely on.
+//
+// Which specs are run stands in lists, one full name a line:
+//
+//	core.txt          Services, endpoints and DNS: what must pass in every lab
+//	loadbalancer.txt  Services of type LoadBalancer: needs a provider
+//	seamark.txt       of those, what passes with Seamark in all its parts; grows only
+//	skip.txt          what cannot pass, and why
+//
+// A run is good when each spec that it was to run, and that skip.txt does not name, has run and passed.
+//
+// Lists and specs → [Select] (pure) → the suite, on the lab's host "client" → JUnit → [Summary] (pure).
+package e2e
