@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -111,8 +112,8 @@ func (l *Lab) startControlPlane(ctx context.Context) error {
 		limit: time.Minute,
 		watch: []watched{{cp, "etcd"}, {cp, "kube-apiserver"}},
 		check: func(ctx context.Context) (bool, string) {
-			_, err := client.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx)
-			return err == nil, fmt.Sprint(err)
+			answer, err := client.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx)
+			return err == nil, unready(answer, err)
 		},
 	})
 	if err != nil {
@@ -124,6 +125,21 @@ func (l *Lab) startControlPlane(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// unready returns what is missing according to the answer of /readyz.
+func unready(answer []byte, err error) string {
+	var missing []string
+	for line := range strings.Lines(string(answer)) {
+		if check, ok := strings.CutPrefix(line, "[-]"); ok {
+			check, _, _ = strings.Cut(check, " ")
+			missing = append(missing, check)
+		}
+	}
+	if len(missing) == 0 {
+		return fmt.Sprint(err)
+	}
+	return "not ready: " + strings.Join(missing, " ")
 }
 
 // createNodes registers the nodes before their kubelets do, because only then

@@ -4,10 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// signalLimit is far beyond what a signal needs to have its effect.
+const signalLimit = 10 * time.Second
 
 // switchRules drop frames between pairs of ports. They are in the bridge
 // family and name ports, not addresses, so that broadcasts and multicasts
@@ -116,29 +121,49 @@ func (l *Lab) wired(name string) (*Host, error) {
 	return h, err
 }
 
-// Freeze stops all processes of that name on the host (SIGSTOP), also in pods.
+// Freeze stops all processes of that name on the host (SIGSTOP), also in pods,
+// and returns when they have stopped.
 func (l *Lab) Freeze(ctx context.Context, host, process string) error {
-	return l.signal(host, process, unix.SIGSTOP)
+	return l.signal(ctx, host, process, unix.SIGSTOP, func(state byte) bool { return state == 'T' })
 }
 
 // Thaw undoes [Lab.Freeze].
 func (l *Lab) Thaw(ctx context.Context, host, process string) error {
-	return l.signal(host, process, unix.SIGCONT)
+	return l.signal(ctx, host, process, unix.SIGCONT, func(state byte) bool { return state != 'T' })
 }
 
-// Kill kills all processes of that name on the host (SIGKILL), also in pods.
-// What runs in a pod is restarted by its kubelet, what the lab had started by
+// Kill kills all processes of that name on the host (SIGKILL), also in pods, and
+// returns when they have ended. What runs in a pod is restarted by its kubelet, what the lab had started by
 // [Lab.StartNode].
 func (l *Lab) Kill(ctx context.Context, host, process string) error {
-	return l.signal(host, process, unix.SIGKILL)
+	return l.signal(ctx, host, process, unix.SIGKILL, func(byte) bool { return false })
 }
 
-func (l *Lab) signal(host, process string, sig unix.Signal) error {
+// signal sends sig to the host's processes of a name and waits until each has
+// ended or is in a state that effected accepts.
+func (l *Lab) signal(ctx context.Context, host, process string, sig unix.Signal, effected func(state byte) bool) error {
 	h, err := l.Host(host)
 	if err != nil {
 		return err
 	}
-	return h.signal(process, sig)
+	targets, err := h.find(process)
+	if err != nil {
+		return err
+	}
+	for _, p := range targets {
+		if err := unix.Kill(p.PID, sig); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("signal %s (%d) on %s: %w", process, p.PID, host, err)
+		}
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, signalLimit, fmt.Errorf("%s on %s takes no notice of %s", process, host, sig))
+	defer cancel()
+	return poll(ctx, 5*time.Millisecond, func() (bool, error) {
+		alive := h.cgroup().pids()
+		return !slices.ContainsFunc(targets, func(p Process) bool {
+			now, _ := readProcess(p.PID)
+			return slices.Contains(alive, p.PID) && !effected(now.State)
+		}), nil
+	})
 }
 
 // StopNode switches a host off, as if its power failed: its processes, its

@@ -70,20 +70,31 @@ func (h *Host) boot() error {
 			return err
 		}
 	}
-	errc := make(chan error)
-	go func() {
-		// Never unlocked: the thread ends with the goroutine, and nothing
-		// else can run in the namespaces it was moved to.
-		runtime.LockOSThread()
-		errc <- h.enterNewNamespaces()
-	}()
-	if err := <-errc; err != nil {
+	if err := onNewThread(h.enterNewNamespaces); err != nil {
 		return fmt.Errorf("host %s: %w", h.Name, err)
 	}
 	if err := h.connect(); err != nil {
 		return fmt.Errorf("host %s: %w", h.Name, err)
 	}
 	return nil
+}
+
+// onNewThread calls f on a thread that ends with it, so that nothing else can
+// run in the namespaces to which f moves it.
+func onNewThread(f func() error) error {
+	errc := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good: then the thread ends with the goroutine
+		if unix.Gettid() == unix.Getpid() {
+			// The first thread of a process would stay. Keep it occupied, so
+			// that another goroutine gets another one.
+			defer runtime.UnlockOSThread()
+			errc <- onNewThread(f)
+			return
+		}
+		errc <- f()
+	}()
+	return <-errc
 }
 
 // enterNewNamespaces moves the calling thread into new namespaces, furnishes
@@ -139,6 +150,11 @@ func (h *Host) mount() error {
 // namespace, and with it its links. Its files stay.
 func (h *Host) halt(ctx context.Context) error {
 	if err := h.cgroup().kill(ctx); err != nil {
+		return fmt.Errorf("host %s: %w", h.Name, err)
+	}
+	// The kernel removes a network namespace when it finds the time, but the
+	// ports shall be free for the next boot.
+	if err := h.unplug(); err != nil {
 		return fmt.Errorf("host %s: %w", h.Name, err)
 	}
 	return deleteNetNS(h.NetNS())

@@ -169,6 +169,29 @@ func plug(lan *netlink.Handle, link Link, ns netns.NsHandle) error {
 	return linkUp(lan, link.Port)
 }
 
+// unplug removes the host's cables, if it has any.
+func (h *Host) unplug() error {
+	lan, ns, err := netlinkIn(h.lab.hosts["lan"].NetNS())
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	defer lan.Close()
+	for _, link := range h.Links {
+		port, err := lan.LinkByName(link.Port)
+		if errors.As(err, &netlink.LinkNotFoundError{}) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("port %s of the switch: %w", link.Port, err)
+		}
+		if err := lan.LinkDel(port); err != nil {
+			return fmt.Errorf("remove port %s of the switch: %w", link.Port, err)
+		}
+	}
+	return nil
+}
+
 func configure(own *netlink.Handle, link Link) error {
 	if err := linkUp(own, link.Name); err != nil {
 		return err

@@ -2,7 +2,6 @@ package lab
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,8 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // daemon is a program that runs on a host as long as the host does.
@@ -55,12 +52,15 @@ func (h *Host) spawn(cmd *exec.Cmd, process string) error {
 	return nil
 }
 
-// running reports whether the daemon of that name runs. Others may be in its
-// cgroup: containerd leaves shims behind. For a moment it still is nsenter.
+// shim is what containerd leaves behind in its cgroup when it ends.
+const shim = "containerd-shim-runc-v2"
+
+// running reports whether the daemon of that name runs, or is about to: for a
+// moment it is nsenter, or nothing that can be read.
 func (h *Host) running(daemon string) bool {
 	return slices.ContainsFunc(h.cgroup().child(daemon).pids(), func(pid int) bool {
 		p, ok := readProcess(pid)
-		return ok && (p.Name == daemon || p.Name == "nsenter")
+		return !ok || p.Name != shim
 	})
 }
 
@@ -104,20 +104,6 @@ func (h *Host) find(name string) ([]Process, error) {
 		return nil, fmt.Errorf("no process %s on %s; there are: %s", name, h.Name, strings.Join(slices.Compact(names), " "))
 	}
 	return found, nil
-}
-
-// signal sends sig to all processes of that name on the host.
-func (h *Host) signal(name string, sig unix.Signal) error {
-	found, err := h.find(name)
-	if err != nil {
-		return err
-	}
-	for _, p := range found {
-		if err := unix.Kill(p.PID, sig); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("signal %s (%d) on %s: %w", name, p.PID, h.Name, err)
-		}
-	}
-	return nil
 }
 
 // readProcess reads all but the PSS of a process from /proc; false if it has

@@ -76,7 +76,7 @@ func summary(processes []Process) string {
 	var names []string
 	for _, p := range processes {
 		name := p.Name
-		if slices.Contains([]string{"sleep", "pause", "containerd-shim-runc-v2"}, name) {
+		if slices.Contains([]string{"sleep", "pause", shim}, name) {
 			continue
 		}
 		if p.State == 'T' {
