@@ -1,0 +1,121 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/seamark-io/seamark/integration/probe"
+)
+
+const (
+	askEvery = 25 * time.Millisecond
+	// askTimeout is below the second after which TCP would try again by itself.
+	askTimeout = 500 * time.Millisecond
+	// steady is for how long every request must have been answered for the outage to be over.
+	steady = 2 * time.Second
+	// quietBefore is for how long requests are answered before the link is cut.
+	quietBefore = time.Second
+	outageLimit = time.Minute
+)
+
+// cut takes the link of the VIP's owner away while the client asks all the time.
+func cut(ctx context.Context, t *tour) error {
+	vip := t.vips[0]
+	var err error
+	if t.owner, err = t.neighbour(ctx, vip); err != nil {
+		return err
+	}
+	t.say("The client asks %s %d times a second. The cluster has been set to call a node NotReady that has been silent for %s",
+		url(vip, "hostname"), time.Second/askEvery, nodeGrace)
+	t.say("(Kubernetes' default is 50s).")
+	m := &meter{lastLost: time.Now()}
+	asking, stop := context.WithCancel(ctx)
+	defer stop()
+	record := make(chan probe.Record, 1)
+	go func() {
+		record <- probe.Watch{
+			From: t.namespaceOf("client"), URL: url(vip, "hostname"), Every: askEvery, Timeout: askTimeout, Seen: m.see,
+		}.Run(asking)
+	}()
+	time.Sleep(quietBefore)
+	if lost, _ := m.state(); lost > 0 {
+		return fmt.Errorf("expected every request to be answered before the cut; %d were not", lost)
+	}
+	t.command("", "bin/lab --name "+Name+" cut "+t.owner)
+	if err := t.lab.Cut(ctx, t.owner); err != nil {
+		return err
+	}
+	if err := t.watchOutage(ctx, m); err != nil {
+		return err
+	}
+	stop()
+	outage := (<-record).Outage()
+	now, err := t.neighbour(ctx, vip)
+	if err != nil {
+		return err
+	}
+	if now == t.owner {
+		return fmt.Errorf("expected another node than %s to announce %s; seen: the client still finds it there", t.owner, vip)
+	}
+	if err := t.kubectl(ctx, "get", "nodes"); err != nil {
+		return err
+	}
+	if _, err := t.on(ctx, "client", ipFor(vip, "neigh", "show", vip.String())...); err != nil {
+		return err
+	}
+	t.good("no answer for %.2f s (%d requests lost); now %s is %s, which announces %s", outage.Length().Seconds(), outage.Lost, macOf(t, now), now, vip)
+	t.note("link of the owner cut", "no answer for %.2f s, then %s in place of %s", outage.Length().Seconds(), now, t.owner)
+	return nil
+}
+
+// watchOutage returns when all requests have been answered again for a while, and reports how things are until then.
+func (t *tour) watchOutage(ctx context.Context, m *meter) error {
+	start, reported := time.Now(), time.Now()
+	for {
+		lost, answeredFor := m.state()
+		switch {
+		case lost > 0 && answeredFor >= steady:
+			return nil
+		case time.Since(start) > outageLimit:
+			return fmt.Errorf("expected requests to be lost, and then all to be answered again within %s; seen: %d lost, the last %s ago",
+				outageLimit, lost, answeredFor.Round(time.Millisecond))
+		case time.Since(reported) >= 2*time.Second:
+			reported = time.Now()
+			nodes := "all nodes Ready"
+			if err := t.nodesReady(ctx); err != nil {
+				nodes = err.Error()
+			}
+			t.output(fmt.Sprintf("%4.0f s  %d requests lost; %s", time.Since(start).Seconds(), lost, nodes))
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pollEvery):
+		}
+	}
+}
+
+// meter follows the requests while they are made. It may be used concurrently.
+type meter struct {
+	mu       sync.Mutex
+	lost     int
+	lastLost time.Time
+}
+
+func (m *meter) see(r probe.Result) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if r.Err != nil {
+		m.lost++
+		m.lastLost = time.Now()
+	}
+}
+
+// state returns how many requests were lost, and for how long none was.
+func (m *meter) state() (lost int, answered time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.lost, time.Since(m.lastLost)
+}
