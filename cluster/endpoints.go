@@ -179,3 +179,15 @@ func (s *Snapshot) hasEndpoint(svc Name, ok func(Endpoint) bool) bool {
 	}
 	return false
 }
+
+// ServingEndpoints returns every endpoint of a Service's port that still serves, ready or not, wherever it is: those
+// whose established flows go on when new ones go elsewhere. The list is sorted and without duplicates.
+func (s *Snapshot) ServingEndpoints(svc Name, port ServicePort, f Family) []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, ep := range s.portEndpoints(svc, port, f) {
+		if ep.Ready || ep.Serving {
+			out = append(out, ep.addr)
+		}
+	}
+	return out
+}

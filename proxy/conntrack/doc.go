@@ -1,0 +1,9 @@
+// Package conntrack ends UDP flows that connection tracking keeps on a way that the rules no longer take.
+//
+// A translation is decided by the first packet of a flow and kept as long as packets come. TCP notices when its
+// endpoint is gone; a UDP client that keeps its port would talk to nobody for ever. So flows to a frontend that do not
+// end at one of its serving endpoints are deleted, and their next packet is translated anew. Flows to an endpoint that
+// only does not get new flows any more (it terminates, or a traffic policy changed) are left alone, as in kube-proxy.
+//
+// The table is looked through only after the frontends of a UDP port have changed, and once after the start.
+package conntrack

@@ -1,0 +1,11 @@
+// Package proxy is the node's service proxy: the loop that keeps the kernel's rules for Services as the cluster wants
+// them.
+//
+//	Source.Snapshot -> ruleset.Build -> nft.Driver, then conntrack.Driver and healthcheck.Services
+//
+// It runs when the Source has changed, after an error with growing delay, and looks every second whether somebody else
+// has changed the tables. An error of one part does not stop the others. Nothing is touched before the Source has a
+// Snapshot, and what an earlier run left in the kernel is taken over.
+//
+// The rules stay when the proxy ends: connections and new connections go on, without changes. Cleanup removes them.
+package proxy

@@ -1,0 +1,235 @@
+package nft
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"slices"
+
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"github.com/seamark-io/seamark/cluster"
+	"github.com/seamark-io/seamark/proxy/ruleset"
+)
+
+// readAttempts is how often a read is done again when the tables change meanwhile.
+const readAttempts = 5
+
+// retry does a read until nobody interferes.
+func retry(read func() error) error {
+	var err error
+	for range readAttempts {
+		if err = read(); !errors.Is(err, errInterrupted) {
+			return err
+		}
+	}
+	return err
+}
+
+// structure is a table without its elements.
+type structure struct {
+	exists bool
+	flags  uint32
+	// sets and chains by name; a chain without hook is the zero value.
+	sets   map[string]shape
+	chains map[string]hook
+	// fingerprint changes when anybody makes, deletes or replaces the table, a set, a chain or a rule.
+	fingerprint uint64
+}
+
+type hook struct {
+	chainType        string
+	number, priority uint32
+	policy           uint32
+}
+
+// readStructure reads the table of a family.
+func (s *socket) readStructure(f cluster.Family) (st structure, err error) {
+	err = retry(func() error {
+		st, err = s.readStructureOnce(f)
+		return err
+	})
+	if err != nil {
+		return st, fmt.Errorf("read table %s: %w", tableText(f), err)
+	}
+	return st, nil
+}
+
+func (s *socket) readStructureOnce(f cluster.Family) (structure, error) {
+	st := structure{sets: map[string]shape{}, chains: map[string]hook{}}
+	sum := fnv.New64a()
+	w := newTableWriter(f)
+
+	w.request(unix.NFT_MSG_GETTABLE, unix.NLM_F_ACK, unix.NFTA_TABLE_NAME)
+	err := s.dump(&w.writer, func(b []byte) {
+		st.exists = true
+		st.flags = bigUint32(attribute(b, unix.NFTA_TABLE_FLAGS))
+		sum.Write(attribute(b, nftaTableHandle)) //nolint:errcheck // a hash never fails
+	})
+	if errors.Is(err, unix.ENOENT) {
+		return st, nil
+	}
+	if err != nil {
+		return st, err
+	}
+
+	w.request(unix.NFT_MSG_GETSET, unix.NLM_F_DUMP, unix.NFTA_SET_TABLE)
+	err = s.dump(&w.writer, func(b []byte) {
+		st.sets[cString(attribute(b, unix.NFTA_SET_NAME))] = shape{
+			flags:    bigUint32(attribute(b, unix.NFTA_SET_FLAGS)),
+			keyType:  bigUint32(attribute(b, unix.NFTA_SET_KEY_TYPE)),
+			keyLen:   bigUint32(attribute(b, unix.NFTA_SET_KEY_LEN)),
+			dataType: bigUint32(attribute(b, unix.NFTA_SET_DATA_TYPE)),
+			dataLen:  bigUint32(attribute(b, unix.NFTA_SET_DATA_LEN)),
+		}
+		sum.Write(attribute(b, nftaSetHandle)) //nolint:errcheck // a hash never fails
+	})
+	if err != nil {
+		return st, err
+	}
+
+	w.request(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, unix.NFTA_CHAIN_TABLE)
+	err = s.dump(&w.writer, func(b []byte) {
+		// The kernel lists the chains of all tables of the family.
+		if cString(attribute(b, unix.NFTA_CHAIN_TABLE)) != ruleset.TableName {
+			return
+		}
+		h := attribute(b, unix.NFTA_CHAIN_HOOK)
+		st.chains[cString(attribute(b, unix.NFTA_CHAIN_NAME))] = hook{
+			chainType: cString(attribute(b, unix.NFTA_CHAIN_TYPE)),
+			number:    bigUint32(attribute(h, unix.NFTA_HOOK_HOOKNUM)),
+			priority:  bigUint32(attribute(h, unix.NFTA_HOOK_PRIORITY)),
+			policy:    bigUint32(attribute(b, unix.NFTA_CHAIN_POLICY)),
+		}
+		sum.Write(attribute(b, unix.NFTA_CHAIN_HANDLE)) //nolint:errcheck // a hash never fails
+	})
+	if err != nil {
+		return st, err
+	}
+
+	w.request(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, unix.NFTA_RULE_TABLE)
+	err = s.dump(&w.writer, func(b []byte) {
+		sum.Write(attribute(b, unix.NFTA_RULE_HANDLE)) //nolint:errcheck // a hash never fails
+	})
+	st.fingerprint = sum.Sum64()
+	return st, err
+}
+
+// fits reports whether the wanted table can be made by changing chains, rules and elements.
+func (st *structure) fits(want *ruleset.Table) bool {
+	if !st.exists || st.flags != 0 || len(st.sets) != len(ruleset.AllSets()) {
+		return false
+	}
+	for _, id := range ruleset.AllSets() {
+		spec := id.Spec()
+		if s, ok := st.sets[spec.Name]; !ok || s != shapeOf(spec, want.Family) {
+			return false
+		}
+	}
+	base := 0
+	for _, c := range want.Chains {
+		h, ok := st.chains[c.Name]
+		if ok && h != hookOf(c) {
+			return false
+		}
+		if ok && c.Hook != nil {
+			base++
+		}
+	}
+	for _, h := range st.chains {
+		if h != (hook{}) {
+			base--
+		}
+	}
+	return base == 0
+}
+
+func hookOf(c ruleset.Chain) hook {
+	if c.Hook == nil {
+		return hook{}
+	}
+	return hook{c.Hook.Type, hookNumber(c.Hook.Hook), uint32(c.Hook.Priority), nfAccept}
+}
+
+// readElements reads the elements of all sets that rules do not fill themselves.
+func (s *socket) readElements(f cluster.Family) ([]ruleset.Element, error) {
+	var out []ruleset.Element
+	w := newTableWriter(f)
+	for _, id := range ruleset.AllSets() {
+		spec := id.Spec()
+		if spec.Dynamic {
+			continue
+		}
+		n := len(out)
+		err := retry(func() error {
+			out = slices.Delete(out, n, len(out))
+			w.buf = w.buf[:0]
+			w.start(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, unix.NFTA_SET_ELEM_LIST_TABLE)
+			w.string(unix.NFTA_SET_ELEM_LIST_SET, spec.Name)
+			w.finish()
+			return s.dump(&w.writer, func(b []byte) {
+				attributes(attribute(b, unix.NFTA_SET_ELEM_LIST_ELEMENTS), func(_ uint16, item []byte) {
+					out = append(out, decodeElement(id, item))
+				})
+			})
+		})
+		if err != nil {
+			return nil, fmt.Errorf("read set %s of table %s: %w", spec.Name, tableText(f), err)
+		}
+	}
+	return out, nil
+}
+
+func decodeElement(id ruleset.SetID, item []byte) ruleset.Element {
+	e := ruleset.Element{Set: id}
+	attributes(item, func(t uint16, b []byte) {
+		switch t {
+		case unix.NFTA_SET_ELEM_KEY:
+			e.Key = string(attribute(b, unix.NFTA_DATA_VALUE))
+		case nftaSetElemKeyEnd:
+			e.End = string(attribute(b, unix.NFTA_DATA_VALUE))
+		case unix.NFTA_SET_ELEM_DATA:
+			if v := attribute(b, unix.NFTA_DATA_VERDICT); v != nil {
+				e.Value = verdictText(v)
+			} else {
+				e.Value = string(attribute(b, unix.NFTA_DATA_VALUE))
+			}
+		}
+	})
+	return e
+}
+
+func verdictText(b []byte) string {
+	chain := cString(attribute(b, unix.NFTA_VERDICT_CHAIN))
+	switch expr.VerdictKind(int32(bigUint32(attribute(b, unix.NFTA_VERDICT_CODE)))) {
+	case expr.VerdictGoto:
+		return string(ruleset.Goto(chain))
+	case expr.VerdictJump:
+		return string(ruleset.Jump(chain))
+	case expr.VerdictAccept:
+		return string(ruleset.Accept)
+	default:
+		return string(ruleset.Drop)
+	}
+}
+
+// generation returns the number of transactions that the network namespace has seen.
+func (s *socket) generation() (uint32, error) {
+	var w writer
+	w.message(unix.NFT_MSG_GETGEN, unix.NLM_F_REQUEST|unix.NLM_F_ACK, unix.AF_UNSPEC)
+	w.finish()
+	var gen uint32
+	err := s.dump(&w, func(b []byte) { gen = bigUint32(attribute(b, unix.NFTA_GEN_ID)) })
+	if err != nil {
+		return 0, fmt.Errorf("read the generation of nf_tables: %w", err)
+	}
+	return gen, nil
+}
+
+func tableText(f cluster.Family) string {
+	if f == cluster.IPv6 {
+		return "ip6 " + ruleset.TableName
+	}
+	return "ip " + ruleset.TableName
+}

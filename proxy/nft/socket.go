@@ -1,0 +1,155 @@
+package nft
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// receiveBuffer holds what the kernel queues for us before we read it: one error for each refused message.
+	receiveBuffer = 4 << 20
+	// receiveTimeout is never reached: the kernel answers while it takes the request.
+	receiveTimeout = 10 * time.Second
+)
+
+// socket is a netlink socket to the nf_tables subsystem of the network namespace in which it was opened. The kernel
+// handles a request within the send, so that answers are there when send returns.
+type socket struct {
+	conn *netlink.Conn
+	raw  syscall.RawConn
+	// sendLimit is the size of the send buffer: a transaction has to fit into it as a whole (EMSGSIZE otherwise).
+	sendLimit int
+	recv      []byte
+}
+
+func dial() (*socket, error) {
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	if err != nil {
+		return nil, fmt.Errorf("open a netlink socket for nf_tables: %w", err)
+	}
+	s := &socket{conn: conn, recv: make([]byte, 1<<16)}
+	if err := conn.SetReadBuffer(receiveBuffer); err != nil {
+		return nil, errors.Join(fmt.Errorf("set the receive buffer: %w", err), conn.Close())
+	}
+	if s.raw, err = conn.SyscallConn(); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return s, nil
+}
+
+func (s *socket) close() error { return s.conn.Close() }
+
+func (s *socket) send(b []byte) error {
+	if len(b) > s.sendLimit {
+		// Needs CAP_NET_ADMIN, which all of this does; the limit net.core.wmem_max does not count then.
+		if err := s.conn.SetWriteBuffer(2 * len(b)); err != nil {
+			return fmt.Errorf("make room for a message of %d bytes: %w", len(b), err)
+		}
+		s.sendLimit = 2 * len(b)
+	}
+	var err error
+	if e := s.raw.Write(func(fd uintptr) bool {
+		err = unix.Sendto(int(fd), b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+		return err != unix.EAGAIN
+	}); e != nil {
+		return e
+	}
+	return os.NewSyscallError("sendto", err)
+}
+
+// receive returns the next datagram; it is valid until the next call.
+func (s *socket) receive() ([]byte, error) {
+	if err := s.conn.SetReadDeadline(time.Now().Add(receiveTimeout)); err != nil {
+		return nil, err
+	}
+	var n int
+	var err error
+	if e := s.raw.Read(func(fd uintptr) bool {
+		n, _, err = unix.Recvfrom(int(fd), s.recv, 0)
+		return err != unix.EAGAIN
+	}); e != nil {
+		return nil, e
+	}
+	return s.recv[:max(n, 0)], os.NewSyscallError("recvfrom", err)
+}
+
+// commit sends a whole transaction and returns the first error that the kernel has with it.
+func (s *socket) commit(w *writer) error {
+	if err := s.send(w.buf); err != nil {
+		return err
+	}
+	for {
+		b, err := s.receive()
+		if err != nil {
+			return err
+		}
+		for _, m := range split(b) {
+			if m.msgType != unix.NLMSG_ERROR || len(m.payload) < 4 {
+				continue
+			}
+			if errno := -int32(binary.NativeEndian.Uint32(m.payload)); errno != 0 {
+				return syscall.Errno(errno)
+			}
+			return nil
+		}
+	}
+}
+
+// errInterrupted says that the tables changed while they were read.
+var errInterrupted = errors.New("the tables changed while they were read")
+
+// dump sends a request and calls f with the payload, behind struct nfgenmsg, of each answer.
+func (s *socket) dump(w *writer, f func(payload []byte)) error {
+	if err := s.send(w.buf); err != nil {
+		return err
+	}
+	interrupted := false
+	for {
+		b, err := s.receive()
+		if err != nil {
+			return err
+		}
+		for _, m := range split(b) {
+			interrupted = interrupted || m.flags&unix.NLM_F_DUMP_INTR != 0
+			switch {
+			case m.msgType == unix.NLMSG_ERROR && len(m.payload) >= 4:
+				if errno := -int32(binary.NativeEndian.Uint32(m.payload)); errno != 0 {
+					return syscall.Errno(errno)
+				}
+				return nil
+			case m.msgType == unix.NLMSG_DONE:
+				if interrupted {
+					return errInterrupted
+				}
+				return nil
+			case len(m.payload) >= 4:
+				f(m.payload[4:])
+			}
+		}
+	}
+}
+
+type datagram struct {
+	msgType, flags uint16
+	payload        []byte
+}
+
+func split(b []byte) []datagram {
+	var out []datagram
+	for len(b) >= unix.NLMSG_HDRLEN {
+		n := int(binary.NativeEndian.Uint32(b))
+		if n < unix.NLMSG_HDRLEN || n > len(b) {
+			break
+		}
+		out = append(out, datagram{binary.NativeEndian.Uint16(b[4:]), binary.NativeEndian.Uint16(b[6:]), b[unix.NLMSG_HDRLEN:n]})
+		b = b[min((n+3)&^3, len(b)):]
+	}
+	return out
+}

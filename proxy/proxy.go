@@ -1,0 +1,285 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/seamark-io/seamark/cluster"
+	"github.com/seamark-io/seamark/proxy/conntrack"
+	"github.com/seamark-io/seamark/proxy/healthcheck"
+	"github.com/seamark-io/seamark/proxy/nft"
+	"github.com/seamark-io/seamark/proxy/ruleset"
+)
+
+// Source is where the proxy learns about the cluster.
+type Source interface {
+	// Snapshot returns the latest Snapshot, nil until all objects have been seen.
+	Snapshot() *cluster.Snapshot
+	// Changed receives a value after each change of Snapshot; several changes may be told once.
+	Changed() <-chan struct{}
+}
+
+// Config of a Proxy. Rules, Source and Log are required.
+type Config struct {
+	// Rules names the node and says what its rules depend on. The proxy sets DropInvalid itself where it is needed.
+	Rules  ruleset.Config
+	Source Source
+	Log    *slog.Logger
+
+	// MinInterval is the least time between two changes of the rules, so that changes that come together are made
+	// together. Default: 15 ms.
+	MinInterval time.Duration
+	// CheckInterval is how often the proxy looks whether somebody has changed its tables. Default: 1 s.
+	CheckInterval time.Duration
+	// HealthAddress serves /healthz and /livez; the zero value serves neither. kube-proxy's is [::]:10256.
+	HealthAddress netip.AddrPort
+	// Metrics receives the proxy's metrics; nil: none.
+	Metrics prometheus.Registerer
+	// Problem is told each Problem once when it begins; nil: it is logged.
+	Problem func(ruleset.Problem)
+}
+
+const (
+	defaultMinInterval   = 15 * time.Millisecond
+	defaultCheckInterval = time.Second
+	// healthTimeout is how long a change may wait before the proxy counts as unhealthy: kube-proxy's is twice its
+	// syncPeriod of 30 s.
+	healthTimeout = time.Minute
+	// The delay after an error doubles from retryMin to retryMax.
+	retryMin = 100 * time.Millisecond
+	retryMax = 30 * time.Second
+)
+
+// Proxy is the service proxy of one node.
+type Proxy struct {
+	cfg     Config
+	metrics *metrics
+	health  *healthcheck.Proxy
+	// syncs counts the completed ones.
+	syncs atomic.Uint64
+	// told are the Problems that have been reported and last.
+	told map[ruleset.Problem]struct{}
+}
+
+// New returns a Proxy. It touches nothing before Run.
+func New(cfg Config) (*Proxy, error) {
+	switch {
+	case cfg.Source == nil || cfg.Log == nil:
+		return nil, errors.New("the proxy needs a source and a logger")
+	case cfg.Rules.Node == "":
+		return nil, errors.New("the proxy needs the name of its node")
+	}
+	if cfg.MinInterval <= 0 {
+		cfg.MinInterval = defaultMinInterval
+	}
+	if cfg.CheckInterval <= 0 {
+		cfg.CheckInterval = defaultCheckInterval
+	}
+	m, err := newMetrics(cfg.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("register the proxy's metrics: %w", err)
+	}
+	return &Proxy{
+		cfg: cfg, metrics: m, health: &healthcheck.Proxy{Timeout: healthTimeout}, told: map[ruleset.Problem]struct{}{},
+	}, nil
+}
+
+// Run works until the context ends, and then returns nil. It must be called in the node's network namespace, once.
+func (p *Proxy) Run(ctx context.Context) error {
+	if err := conntrack.BeLiberal(); err != nil {
+		p.cfg.Rules.DropInvalid = true
+		p.cfg.Log.Warn("Packets from pods that conntrack calls invalid are dropped instead", "error", err)
+	}
+	rules, err := nft.New()
+	if err != nil {
+		return err
+	}
+	defer rules.Close()
+	flows, err := conntrack.New()
+	if err != nil {
+		return err
+	}
+	defer flows.Close()
+	checks := &healthcheck.Services{Healthy: p.health.Healthy}
+	defer checks.Close()
+
+	g, ctx := errgroup.WithContext(ctx)
+	if p.cfg.HealthAddress.IsValid() {
+		l, err := net.Listen("tcp", p.cfg.HealthAddress.String())
+		if err != nil {
+			return fmt.Errorf("serve the proxy's health: %w", err)
+		}
+		srv := &http.Server{Handler: p.health.Handler(), ReadHeaderTimeout: 5 * time.Second}
+		g.Go(func() error {
+			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("serve the proxy's health: %w", err)
+			}
+			return nil
+		})
+		g.Go(func() error {
+			<-ctx.Done()
+			return srv.Close()
+		})
+	}
+	// In this goroutine, so that whoever calls Run in a network namespace gets all sockets there.
+	p.loop(ctx, &node{rules: rules, flows: flows, checks: checks, builder: ruleset.NewBuilder(p.cfg.Rules)})
+	return g.Wait()
+}
+
+// Cleanup removes everything that the proxy leaves in the kernel.
+func Cleanup(ctx context.Context) error {
+	rules, err := nft.New()
+	if err != nil {
+		return err
+	}
+	return errors.Join(rules.Cleanup(ctx), rules.Close())
+}
+
+// node is what the loop works on.
+type node struct {
+	builder *ruleset.Builder
+	rules   *nft.Driver
+	flows   *conntrack.Driver
+	checks  *healthcheck.Services
+}
+
+// loop runs until ctx ends.
+func (p *Proxy) loop(ctx context.Context, n *node) {
+	check := time.NewTicker(p.cfg.CheckInterval)
+	defer check.Stop()
+	retry := retryMin
+	var again <-chan time.Time
+	for {
+		err := p.syncOnce(ctx, n)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			if !errors.Is(err, errRefused) {
+				p.cfg.Log.Error("The rules are not as wanted", "error", err, "retry", retry)
+			}
+			again = time.After(retry)
+			retry = min(2*retry, retryMax)
+		default:
+			again, retry = nil, retryMin
+		}
+		if !p.wait(ctx, n, check.C, again) {
+			return
+		}
+	}
+}
+
+// wait returns true when it is time for the next sync, and false when ctx has ended.
+func (p *Proxy) wait(ctx context.Context, n *node, check, again <-chan time.Time) bool {
+	earliest := time.After(p.cfg.MinInterval)
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-p.cfg.Source.Changed():
+			p.health.Queued()
+			select {
+			case <-ctx.Done():
+				return false
+			case <-earliest:
+			}
+			return true
+		case <-again:
+			return true
+		case <-check:
+			changed, err := n.rules.Check(ctx)
+			if err != nil {
+				p.metrics.failures.WithLabelValues("check").Inc()
+				p.cfg.Log.Error("Cannot tell whether the rules are as they were left", "error", err)
+			}
+			if len(changed) > 0 {
+				p.metrics.drift.Inc()
+				p.cfg.Log.Warn("Somebody else has changed the rules", "tables", changed)
+				return true
+			}
+		}
+	}
+}
+
+// syncOnce brings the kernel to what the Source says now. The parts are independent: the errors of all are joined.
+func (p *Proxy) syncOnce(ctx context.Context, n *node) error {
+	snap := p.cfg.Source.Snapshot()
+	if snap == nil {
+		return nil
+	}
+	start := time.Now()
+	_, known := snap.Nodes[p.cfg.Rules.Node]
+	p.health.SetNodeEligible(known)
+	want, problems := n.builder.Build(snap)
+
+	var errs []error
+	refused := false
+	part := func(name string, err error) {
+		if err != nil {
+			p.metrics.failures.WithLabelValues(name).Inc()
+		}
+		left, rest := split(err)
+		problems, errs, refused = append(problems, left...), append(errs, rest), refused || len(left) > 0
+	}
+	part("rules", n.rules.Set(ctx, want))
+	part("conntrack", n.flows.Set(ctx, want))
+	part("healthcheck", n.checks.Set(ctx, want.NodePortAddresses(), healthcheck.Checks(snap, p.cfg.Rules.Node)))
+
+	p.report(problems)
+	p.metrics.sync(time.Since(start), &want, len(problems))
+	p.syncs.Add(1)
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	p.health.Updated()
+	if refused {
+		return errRefused
+	}
+	return nil
+}
+
+// errRefused says that all is done but for Problems that have been reported and that may pass.
+var errRefused = errors.New("some Services are left out")
+
+// split takes the Problems out of a driver's error.
+func split(err error) (problems []ruleset.Problem, rest error) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var errs []error
+		for _, e := range joined.Unwrap() {
+			p, r := split(e)
+			problems, errs = append(problems, p...), append(errs, r)
+		}
+		return problems, errors.Join(errs...)
+	}
+	if refused, ok := err.(*ruleset.RefusedError); ok {
+		return refused.Problems, nil
+	}
+	return nil, err
+}
+
+// report tells Problems that were not there before.
+func (p *Proxy) report(problems []ruleset.Problem) {
+	now := make(map[ruleset.Problem]struct{}, len(problems))
+	for _, problem := range problems {
+		now[problem] = struct{}{}
+		if _, ok := p.told[problem]; ok {
+			continue
+		}
+		if p.cfg.Problem != nil {
+			p.cfg.Problem(problem)
+		} else {
+			p.cfg.Log.Warn(problem.Message, "service", problem.Service, "reason", problem.Reason)
+		}
+	}
+	p.told = now
+}

@@ -1,0 +1,84 @@
+package ruleset
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/seamark-io/seamark/cluster"
+)
+
+const dnsPort = 53
+
+// Config is what the rules depend on besides the Snapshot.
+type Config struct {
+	// Node is the name of this node.
+	Node string
+	// ClusterCIDRs tell a pod's address where the Node object has no pod CIDRs.
+	ClusterCIDRs []netip.Prefix
+	// LocalDNS are addresses at which this node's own DNS server answers on port 53: packets to them are neither
+	// translated nor refused. Empty when the DNS part does not run.
+	LocalDNS []netip.Addr
+	// NodePortAddresses serve node ports. Empty: the node's primary internal address of each family.
+	NodePortAddresses []netip.Addr
+	// DropInvalid drops packets from pods that conntrack cannot place: they would leave untranslated and end the
+	// connection (kubernetes/kubernetes#74839). It is for kernels where nf_conntrack_tcp_be_liberal cannot be set.
+	DropInvalid bool
+}
+
+// resolved is what one family's table depends on besides Services, found out once for each Build.
+type resolved struct {
+	node *cluster.Node
+	// pods are prefixes of this node's pods.
+	pods []netip.Prefix
+	// nodePorts are the addresses that serve node ports, internal those of the node.
+	nodePorts   []netip.Addr
+	internal    []netip.Addr
+	localDNS    []netip.Addr
+	dropInvalid bool
+}
+
+// resolve returns what one family's table depends on.
+func (cfg Config) resolve(node *cluster.Node, f cluster.Family) resolved {
+	ofFamily := func(addrs []netip.Addr) []netip.Addr {
+		return slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return cluster.FamilyOf(a) != f })
+	}
+	prefixes := func(all []netip.Prefix) []netip.Prefix {
+		return slices.DeleteFunc(slices.Clone(all), func(p netip.Prefix) bool { return cluster.FamilyOf(p.Addr()) != f })
+	}
+	r := resolved{
+		node:        node,
+		pods:        prefixes(node.PodCIDRs),
+		nodePorts:   ofFamily(cfg.NodePortAddresses),
+		internal:    ofFamily(node.InternalIPs),
+		localDNS:    ofFamily(cfg.LocalDNS),
+		dropInvalid: cfg.DropInvalid,
+	}
+	if len(r.pods) == 0 {
+		r.pods = prefixes(cfg.ClusterCIDRs)
+	}
+	if len(cfg.NodePortAddresses) == 0 && len(r.internal) > 0 {
+		r.nodePorts = r.internal[:1]
+	}
+	return r
+}
+
+// equal reports whether the same Services make the same rules with both.
+func (r resolved) equal(o resolved) bool {
+	return r.node.Name == o.node.Name && r.node.Zone == o.node.Zone && r.dropInvalid == o.dropInvalid &&
+		slices.Equal(r.pods, o.pods) && slices.Equal(r.nodePorts, o.nodePorts) &&
+		slices.Equal(r.internal, o.internal) && slices.Equal(r.localDNS, o.localDNS)
+}
+
+func (r resolved) isLocalPod(a netip.Addr) bool {
+	return slices.ContainsFunc(r.pods, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+func (r resolved) invalidReplies() []Rule {
+	var rules []Rule
+	if r.dropInvalid {
+		for _, p := range r.pods {
+			rules = append(rules, Rule{State{Invalid}, Source{p}, Drop})
+		}
+	}
+	return rules
+}
