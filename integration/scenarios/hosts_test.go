@@ -203,6 +203,20 @@ func (h host) nextHops(ctx context.Context, to netip.Addr) ([]string, error) {
 	return slices.Sorted(maps.Keys(found)), nil
 }
 
+// neighbour returns the node whose link-layer address the host knows an address by.
+func (h host) neighbour(ctx context.Context, a netip.Addr) (string, error) {
+	out, err := h.Exec(ctx, "ip", "neigh", "show", a.String())
+	if err != nil {
+		return "", err
+	}
+	for _, node := range cluster.Plan().Nodes() {
+		if slices.Contains(strings.Fields(out.Stdout), node.Links[0].MAC) {
+			return node.Name, nil
+		}
+	}
+	return "", fmt.Errorf("the neighbour entry of %s is %q, of none of the nodes", h.Name, strings.TrimSpace(out.Stdout))
+}
+
 // nodeOf returns the name of the host with that address, or the address.
 func nodeOf(address string) string {
 	for _, h := range cluster.Plan().Hosts {

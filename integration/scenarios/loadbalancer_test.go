@@ -91,13 +91,12 @@ func TestLoadBalancer(t *testing.T) {
 // neighbourIsOwner checks that a host on the LAN has learned the link-layer address of the node that says it owns a VIP.
 func neighbourIsOwner(t *testing.T, from host, vip netip.Addr) {
 	t.Helper()
-	await(t, changeLimit, fmt.Sprintf("%s knows %s by the MAC address of its owner", from.Name, vip), func(ctx context.Context) error {
-		node := on(t, owner(t, vip))
-		entry := from.run("ip", "neigh", "show", vip.String())
-		if !strings.Contains(entry, node.Links[0].MAC) {
-			return fmt.Errorf("the entry is %q; the owner is %s, %s", entry, node.Name, node.Links[0].MAC)
+	await(t, changeLimit, fmt.Sprintf("%s knows %s by the link-layer address of its owner", from.Name, vip), func(ctx context.Context) error {
+		node, err := from.neighbour(ctx, vip)
+		if err != nil {
+			return err
 		}
-		return nil
+		return want("the node with that address", node, owner(t, vip))
 	})
 }
 
