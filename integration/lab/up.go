@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -18,7 +19,8 @@ func debianPrograms() []string {
 }
 
 // Up makes a lab and returns when its cluster is ready. If it fails, or ctx
-// ends, what it made stays for a look; [Down] removes it.
+// ends, what it made stays for a look, and the lab is returned beside the error;
+// [Down] removes it. The lab is nil if nothing was made.
 func Up(ctx context.Context, o Options) (*Lab, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
@@ -42,7 +44,12 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	return l, l.up(ctx)
+	l.progress.printf("lab %s: nodes %d, families %s, proxy %s, dns %s, lb %s", o.Name, o.Nodes, o.Families, o.Proxy, o.DNS, o.LB)
+	images, err := l.prepare(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return l, l.up(ctx, images)
 }
 
 // checkMachine reports what a lab needs and this machine lacks.
@@ -62,31 +69,34 @@ func checkMachine() error {
 	return nil
 }
 
-func (l *Lab) up(ctx context.Context) error {
-	o := l.opts
-	l.progress.printf("lab %s: nodes %d, families %s, proxy %s, dns %s, lb %s", o.Name, o.Nodes, o.Families, o.Proxy, o.DNS, o.LB)
-	images, err := l.images(ctx)
-	if err != nil {
-		return err
+// prepare sees that all programs and images are there, building what is not,
+// and returns the images that the lab's own pods need.
+func (l *Lab) prepare(ctx context.Context) (images []string, err error) {
+	if images, err = l.images(ctx); err != nil {
+		return nil, err
 	}
-	for _, name := range programsNeeded(o) {
+	if _, err := l.cache.Image(ctx, "pause"); err != nil {
+		return nil, err
+	}
+	for _, name := range programsNeeded(l.opts) {
 		if l.programs[name], err = l.cache.Binary(ctx, name); err != nil {
-			return err
+			return nil, err
+		}
+		if err := checkVisible("SEAMARK_LAB_CACHE", l.programs[name]); err != nil {
+			return nil, err
 		}
 	}
+	return images, nil
+}
+
+func (l *Lab) up(ctx context.Context, images []string) error {
 	listener, server, err := listen()
 	if err != nil {
 		return err
 	}
 	defer listener.Close()
 	l.server = server
-	if err := os.MkdirAll(l.dir, 0o700); err != nil {
-		return err
-	}
-	if err := (state{Options: o, Server: server, Programs: l.programs}).write(l.dir); err != nil {
-		return err
-	}
-	if err := errors.Join(l.linkPrograms(), l.credentials()); err != nil {
+	if err := l.writeFolder(); err != nil {
 		return err
 	}
 	if err := l.bootAll(ctx); err != nil {
@@ -99,8 +109,20 @@ func (l *Lab) up(ctx context.Context) error {
 	if err := l.install(ctx); err != nil {
 		return err
 	}
-	l.progress.printf("lab %s is up", o.Name)
+	l.progress.printf("lab %s is up", l.opts.Name)
 	return nil
+}
+
+// writeFolder makes the lab's folder, with what it remembers first.
+func (l *Lab) writeFolder() error {
+	if err := os.MkdirAll(filepath.Dir(l.dir), 0o755); err != nil {
+		return err
+	}
+	if err := os.Mkdir(l.dir, 0o700); err != nil { // also if another up was faster
+		return err
+	}
+	s := state{Options: l.opts, Server: l.server, Programs: l.programs}
+	return errors.Join(s.write(l.dir), l.linkPrograms(), l.credentials())
 }
 
 // bootAll makes all hosts, the switch first.

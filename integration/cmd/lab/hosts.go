@@ -14,7 +14,7 @@ func (a *app) status() *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
 		Short: "Show the lab's hosts, what runs on them, and the cluster's nodes",
-		Args:  cobra.NoArgs,
+		Args:  args(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, err := a.open()
 			if err != nil {
@@ -30,7 +30,7 @@ func (a *app) exec() *cobra.Command {
 		Use:               "exec HOST -- COMMAND [ARG…]",
 		Short:             "Run a command on a host; kubectl works there, too",
 		Example:           "  lab exec router -- birdc show route\n  lab exec node1 -- ctr -n k8s.io containers ls",
-		Args:              cobra.MinimumNArgs(2),
+		Args:              args(2, -1),
 		ValidArgsFunction: a.completeHosts(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			l, err := a.open()
@@ -56,7 +56,7 @@ func (a *app) logs() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "logs HOST [PROCESS]",
 		Short: "Print the log of a process or container of a host, or the ends of all its logs",
-		Args:  cobra.RangeArgs(1, 2),
+		Args:  args(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			l, err := a.open()
 			if err != nil {
@@ -83,7 +83,7 @@ func (a *app) cut() *cobra.Command {
 		Short: "Pull the cable of a host, or drop everything between two",
 		Long: `With one host the switch side of its links goes down: the host loses its carrier.
 With two the switch drops every frame between them; both reach all others.`,
-		Args:              cobra.RangeArgs(1, 2),
+		Args:              args(1, 2),
 		ValidArgsFunction: a.completeHosts(2),
 		RunE:              a.oneOrTwo((*lab.Lab).Cut, (*lab.Lab).CutBetween),
 	}
@@ -93,7 +93,7 @@ func (a *app) heal() *cobra.Command {
 	return &cobra.Command{
 		Use:               "heal HOST [HOST]",
 		Short:             "Undo cut with the same arguments",
-		Args:              cobra.RangeArgs(1, 2),
+		Args:              args(1, 2),
 		ValidArgsFunction: a.completeHosts(2),
 		RunE:              a.oneOrTwo((*lab.Lab).Heal, (*lab.Lab).HealBetween),
 	}
@@ -120,7 +120,7 @@ func (a *app) signal(verb, short string, send func(*lab.Lab, context.Context, st
 		Use:               verb + " HOST PROCESS",
 		Short:             short,
 		Example:           fmt.Sprintf("  lab %s node1 kubelet\n  lab %s node1 seamark-node", verb, verb),
-		Args:              cobra.ExactArgs(2),
+		Args:              args(2, 2),
 		ValidArgsFunction: a.completeHosts(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			l, err := a.open()
@@ -141,7 +141,7 @@ func (a *app) node() *cobra.Command {
 		return &cobra.Command{
 			Use:               verb + " NODE",
 			Short:             short,
-			Args:              cobra.ExactArgs(1),
+			Args:              args(1, 1),
 			ValidArgsFunction: a.completeHosts(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				l, err := a.open()

@@ -71,6 +71,17 @@ router2 and remote (behind the routers).`,
 	return root
 }
 
+// args accepts from least to most arguments, any number from least if most is
+// negative, and otherwise says how the command is used.
+func args(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < least || most >= 0 && len(args) > most {
+			return fmt.Errorf("usage: %s", cmd.UseLine())
+		}
+		return nil
+	}
+}
+
 // open opens the lab; progress goes to standard error.
 func (a *app) open() (*lab.Lab, error) {
 	l, err := lab.Open(a.name)
@@ -91,7 +102,7 @@ func (a *app) up() *cobra.Command {
 		Short: "Start a lab and wait until its cluster is ready",
 		Example: `  lab up                                       # Seamark in all its parts
   lab up --proxy kube-proxy --dns coredns --lb none   # the control: upstream's parts`,
-		Args: cobra.NoArgs,
+		Args: args(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Name, o.Progress = a.name, os.Stderr
 			l, err := lab.Up(cmd.Context(), o)
@@ -132,7 +143,7 @@ func (a *app) down() *cobra.Command {
 	return &cobra.Command{
 		Use:   "down",
 		Short: "Remove a lab and everything of it, whatever state it is in",
-		Args:  cobra.NoArgs,
+		Args:  args(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return lab.Down(cmd.Context(), a.name, os.Stderr)
 		},
@@ -143,7 +154,7 @@ func (a *app) list() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "Print the names of the labs of this machine",
-		Args:  cobra.NoArgs,
+		Args:  args(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			names, err := lab.List()
 			for _, name := range names {
@@ -158,7 +169,7 @@ func (a *app) kubeconfig() *cobra.Command {
 	return &cobra.Command{
 		Use:   "kubeconfig",
 		Short: "Print the path of the lab's kubeconfig",
-		Args:  cobra.NoArgs,
+		Args:  args(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, err := a.open()
 			if err != nil {
@@ -174,7 +185,7 @@ func (a *app) load() *cobra.Command {
 	return &cobra.Command{
 		Use:   "load IMAGE.tar [NODE…]",
 		Short: "Import an image archive (OCI or docker) on all nodes, or on those named",
-		Args:  cobra.MinimumNArgs(1),
+		Args:  args(1, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			l, err := a.open()
 			if err != nil {
