@@ -43,6 +43,8 @@ type Config struct {
 	CheckInterval time.Duration
 	// HealthAddress serves /healthz and /livez; the zero value serves neither. kube-proxy's is [::]:10256.
 	HealthAddress netip.AddrPort
+	// SysctlRoot is where the node's /proc/sys can be written. Default: /proc/sys.
+	SysctlRoot string
 	// Metrics receives the proxy's metrics; nil: none.
 	Metrics prometheus.Registerer
 	// Problem is told each Problem once when it begins; nil: it is logged.
@@ -85,6 +87,9 @@ func New(cfg Config) (*Proxy, error) {
 	if cfg.CheckInterval <= 0 {
 		cfg.CheckInterval = defaultCheckInterval
 	}
+	if cfg.SysctlRoot == "" {
+		cfg.SysctlRoot = "/proc/sys"
+	}
 	m, err := newMetrics(cfg.Metrics)
 	if err != nil {
 		return nil, fmt.Errorf("register the proxy's metrics: %w", err)
@@ -96,7 +101,7 @@ func New(cfg Config) (*Proxy, error) {
 
 // Run works until the context ends, and then returns nil. It must be called in the node's network namespace, once.
 func (p *Proxy) Run(ctx context.Context) error {
-	if err := conntrack.BeLiberal(); err != nil {
+	if err := conntrack.BeLiberal(p.cfg.SysctlRoot); err != nil {
 		p.cfg.Rules.DropInvalid = true
 		p.cfg.Log.Warn("Packets from pods that conntrack calls invalid are dropped instead", "error", err)
 	}
@@ -134,6 +139,14 @@ func (p *Proxy) Run(ctx context.Context) error {
 	// In this goroutine, so that whoever calls Run in a network namespace gets all sockets there.
 	p.loop(ctx, &node{rules: rules, flows: flows, checks: checks, builder: ruleset.NewBuilder(p.cfg.Rules)})
 	return g.Wait()
+}
+
+// Ready returns nil as soon as the rules have once been as wanted. Any goroutine may call it.
+func (p *Proxy) Ready() error {
+	if p.health.LastUpdated().IsZero() {
+		return errors.New("the rules have not been programmed yet")
+	}
+	return nil
 }
 
 // Cleanup removes everything that the proxy leaves in the kernel.

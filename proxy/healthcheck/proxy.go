@@ -34,6 +34,13 @@ func (p *Proxy) Updated() {
 	p.updated, p.waitingSince = time.Now(), time.Time{}
 }
 
+// LastUpdated returns when all changes were last programmed, the zero Time before that.
+func (p *Proxy) LastUpdated() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.updated
+}
+
 // SetNodeEligible notes whether the node should get traffic at all: whether its Node object exists.
 func (p *Proxy) SetNodeEligible(eligible bool) {
 	p.mu.Lock()

@@ -18,7 +18,7 @@ const firstRegister = unix.NFT_REG32_00
 const (
 	saddr4, daddr4 = 12, 16
 	saddr6, daddr6 = 8, 24
-	sport, dport   = 0, 2
+	dport          = 2
 )
 
 // ICMP numbers.
@@ -64,19 +64,11 @@ func (e encoder) expr(x ruleset.Expr) []expr.Any {
 			e.payload(ruleset.Saddr, firstRegister), bitwise(mask, make([]byte, len(mask))),
 			equal(x.Prefix.Masked().Addr().AsSlice()),
 		}
-	case ruleset.SourceAddr:
-		return []expr.Any{e.payload(ruleset.Saddr, firstRegister), equal(x.Addr.AsSlice())}
-	case ruleset.Dest:
-		return []expr.Any{e.payload(ruleset.Daddr, firstRegister), equal(x.Addr.AsSlice())}
 	case ruleset.SourceIsLocal:
 		return []expr.Any{
 			&expr.Fib{Register: firstRegister, ResultADDRTYPE: true, FlagSADDR: true},
 			equal(binary.NativeEndian.AppendUint32(nil, unix.RTN_LOCAL)),
 		}
-	case ruleset.DestPort:
-		return append(protocol(byte(x.Protocol)), transport(dport, 2), equal(binary.BigEndian.AppendUint16(nil, x.Port)))
-	case ruleset.SourcePort:
-		return append(protocol(byte(x.Protocol)), transport(sport, 2), equal(binary.BigEndian.AppendUint16(nil, x.Port)))
 	case ruleset.EchoRequest:
 		if e.family == cluster.IPv6 {
 			return append(protocol(protoICMPv6), transport(0, 1), equal([]byte{icmp6EchoRequest}))
@@ -120,8 +112,6 @@ func (e encoder) statement(x ruleset.Expr) []expr.Any {
 		})
 	case ruleset.Masquerade:
 		return []expr.Any{&expr.Masq{FullyRandom: true}}
-	case ruleset.Notrack:
-		return []expr.Any{&expr.Notrack{}}
 	case ruleset.Reset:
 		return append(protocol(byte(cluster.TCP)), &expr.Reject{Type: unix.NFT_REJECT_TCP_RST})
 	case ruleset.Reject:

@@ -152,16 +152,21 @@ func (b *tableBuilder) service(snap *cluster.Snapshot, svc *cluster.Service, vip
 			problems = append(problems, Problem{svc.Name, ReasonInvalid, fmt.Sprintf("port %q is not proxied: it needs a number and one of the protocols TCP, UDP, SCTP", port.Name)})
 			continue
 		}
-		b.port(snap, svc, port, ip, vips, out)
+		if bad := b.port(snap, svc, port, ip, vips, out); bad > 0 {
+			problems = append(problems, Problem{svc.Name, ReasonInvalid, fmt.Sprintf("%d %s endpoints of port %q are left out: their addresses are not of the family that their EndpointSlice has", bad, b.family, port.Name)})
+		}
 	}
 	slices.SortFunc(out.Pods, netip.Addr.Compare)
 	out.Pods = slices.Compact(out.Pods)
 	return out, problems
 }
 
-// port adds the frontends of one port.
-func (b *tableBuilder) port(snap *cluster.Snapshot, svc *cluster.Service, port cluster.ServicePort, ip netip.Addr, vips []netip.Addr, out *Service) {
+// port adds the frontends of one port. It returns how many endpoints cannot be used.
+func (b *tableBuilder) port(snap *cluster.Snapshot, svc *cluster.Service, port cluster.ServicePort, ip netip.Addr, vips []netip.Addr, out *Service) (bad int) {
 	eps := snap.EligibleEndpoints(svc, port, b.family, b.cfg.node)
+	bad = b.dropForeign(&eps.Cluster)
+	b.dropForeign(&eps.Local)
+	eps.Any = len(eps.Cluster) > 0
 	base := Frontend{Protocol: port.Protocol, Port: port.Port, Affinity: svc.Affinity}
 	if port.Protocol == cluster.UDP {
 		base.Serving = snap.ServingEndpoints(svc.Name, port, b.family)
@@ -182,14 +187,13 @@ func (b *tableBuilder) port(snap *cluster.Snapshot, svc *cluster.Service, port c
 			internal.Closed = Drop
 		}
 	}
-	if slices.Contains(b.cfg.localDNS, ip) && port.Port == dnsPort && port.Protocol != cluster.SCTP {
-		// Served by the node's own DNS server; see shared.
-	} else {
+	// The DNS port of the node's own server is accepted by an element that is always there; see shared.
+	if ownDNS := slices.Contains(b.cfg.localDNS, ip) && port.Port == dnsPort && port.Protocol != cluster.SCTP; !ownDNS {
 		out.Frontends = append(out.Frontends, internal)
 	}
 
 	if !svc.HasNodePorts() {
-		return
+		return bad
 	}
 	external := base
 	external.Kind, external.Endpoints = External, eps.Cluster
@@ -205,7 +209,7 @@ func (b *tableBuilder) port(snap *cluster.Snapshot, svc *cluster.Service, port c
 		out.Frontends = append(out.Frontends, fr)
 	}
 	if port.NodePort == 0 {
-		return
+		return bad
 	}
 	for _, a := range b.cfg.nodePorts {
 		fr := external
@@ -216,6 +220,18 @@ func (b *tableBuilder) port(snap *cluster.Snapshot, svc *cluster.Service, port c
 		}
 		out.Frontends = append(out.Frontends, fr)
 	}
+	return bad
+}
+
+// dropForeign removes endpoints of the other family, which nothing but a hand-made Snapshot or a broken API can have.
+func (b *tableBuilder) dropForeign(eps *[]netip.AddrPort) (dropped int) {
+	foreign := func(ep netip.AddrPort) bool { return cluster.FamilyOf(ep.Addr()) != b.family }
+	if !slices.ContainsFunc(*eps, foreign) {
+		return 0
+	}
+	n := len(*eps)
+	*eps = slices.DeleteFunc(slices.Clone(*eps), foreign)
+	return n - len(*eps)
 }
 
 // sources returns who may use a VIP of the Service: nil for everybody. As in kube-proxy, ranges of the other family do

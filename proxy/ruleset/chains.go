@@ -174,22 +174,5 @@ func staticChains(f cluster.Family, cfg resolved) []Chain {
 		vip.Rules = append(vip.Rules, Rule{NeighborDiscovery{}, Drop})
 	}
 	vip.Rules = append(vip.Rules, Rule{Goto(chainRefuse)})
-	chains = append(chains, vip)
-	return append(chains, notrackChains(cfg.localDNS)...)
-}
-
-// notrackChains exempt UDP queries to this node's own DNS server from connection tracking: they need no translation,
-// and each would take an entry of the conntrack table for minutes.
-func notrackChains(dns []netip.Addr) []Chain {
-	if len(dns) == 0 {
-		return nil
-	}
-	in := Chain{Name: "raw-prerouting", Hook: &Hook{"filter", Prerouting, -300}}
-	out := Chain{Name: "raw-output", Hook: &Hook{"filter", Output, -300}}
-	for _, a := range dns {
-		query := Rule{Dest{a}, DestPort{cluster.UDP, dnsPort}, Notrack{}}
-		in.Rules = append(in.Rules, query)
-		out.Rules = append(out.Rules, query, Rule{SourceAddr{a}, SourcePort{cluster.UDP, dnsPort}, Notrack{}})
-	}
-	return []Chain{in, out}
+	return append(chains, vip)
 }

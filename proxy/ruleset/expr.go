@@ -110,18 +110,6 @@ type (
 	Source struct{ Prefix netip.Prefix }
 	// SourceIsLocal matches packets from an address of this node.
 	SourceIsLocal struct{}
-	// DestPort and SourcePort match a port of a transport protocol.
-	DestPort struct {
-		Protocol cluster.Protocol
-		Port     uint16
-	}
-	SourcePort struct {
-		Protocol cluster.Protocol
-		Port     uint16
-	}
-	// Dest and SourceAddr match one address.
-	Dest       struct{ Addr netip.Addr }
-	SourceAddr struct{ Addr netip.Addr }
 	// EchoRequest matches an ICMP or ICMPv6 echo request.
 	EchoRequest struct{}
 	// NeighborDiscovery matches the five message types of RFC 4861.
@@ -178,8 +166,6 @@ type (
 	}
 	// Masquerade translates the source to an address of the outgoing interface.
 	Masquerade struct{}
-	// Notrack exempts the packet from connection tracking.
-	Notrack struct{}
 	// Reject answers with an ICMP port unreachable, Reset with a TCP reset; both drop the packet. Reset does not
 	// match other packets than those of TCP.
 	Reject struct{}
@@ -241,16 +227,8 @@ func (e Source) text(f cluster.Family) string {
 	return ipWord(f) + " saddr " + p
 }
 
-func (e DestPort) text(cluster.Family) string {
-	return fmt.Sprintf("%s dport %d", protocolWord(e.Protocol), e.Port)
-}
-func (e SourcePort) text(cluster.Family) string {
-	return fmt.Sprintf("%s sport %d", protocolWord(e.Protocol), e.Port)
-}
-func (e Dest) text(f cluster.Family) string       { return ipWord(f) + " daddr " + e.Addr.String() }
-func (e SourceAddr) text(f cluster.Family) string { return ipWord(f) + " saddr " + e.Addr.String() }
-func (SourceIsLocal) text(cluster.Family) string  { return "fib saddr type local" }
-func (EchoRequest) text(f cluster.Family) string  { return icmpWord(f) + " type echo-request" }
+func (SourceIsLocal) text(cluster.Family) string { return "fib saddr type local" }
+func (EchoRequest) text(f cluster.Family) string { return icmpWord(f) + " type echo-request" }
 func (NeighborDiscovery) text(cluster.Family) string {
 	return "icmpv6 type 133-137"
 }
@@ -263,7 +241,6 @@ func (Mark) text(cluster.Family) string {
 	return fmt.Sprintf("meta mark set meta mark | 0x%08x", MasqueradeMark)
 }
 func (Masquerade) text(cluster.Family) string { return "masquerade fully-random" }
-func (Notrack) text(cluster.Family) string    { return "notrack" }
 func (Reject) text(cluster.Family) string     { return "reject" }
 func (Reset) text(cluster.Family) string      { return "reject with tcp reset" }
 func (v Verdict) text(cluster.Family) string  { return string(v) }

@@ -73,8 +73,6 @@ func (t *Table) writeChain(b *strings.Builder, c Chain) {
 // priorityText writes the priority with the names that nft has for the hook.
 func (h *Hook) priorityText() string {
 	switch {
-	case h.Priority == -300:
-		return "raw"
 	case h.Priority == 0:
 		return "filter"
 	case h.Priority == -100 && h.Hook == Prerouting:
