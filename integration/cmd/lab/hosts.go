@@ -41,8 +41,12 @@ func (a *app) exec() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			command := args[1:]
+			if command[0] == "--" && len(command) > 1 {
+				command = command[1:]
+			}
 			// The command shares our terminal and gets its signals; it decides.
-			c := h.Command(context.WithoutCancel(cmd.Context()), args[1:]...)
+			c := h.Command(context.WithoutCancel(cmd.Context()), command...)
 			c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
 			return c.Run()
 		},
