@@ -1,6 +1,8 @@
 package zone
 
 import (
+	"bytes"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -44,7 +46,7 @@ func (z *Zone) addServices(snap *cluster.Snapshot, prev *Zone) {
 	var key []byte
 	for name, svc := range snap.Services {
 		z.namespaces[name.Namespace] = struct{}{}
-		if checkLabel(name.Name) != nil || checkLabel(name.Namespace) != nil {
+		if !validLabel(name.Name) || !validLabel(name.Namespace) {
 			continue
 		}
 		key = appendLabel(appendLabel(key[:0], name.Name), name.Namespace)
@@ -61,38 +63,38 @@ func (z *Zone) addServices(snap *cluster.Snapshot, prev *Zone) {
 }
 
 // addReverse collects the PTR records of all Services. An address that is a cluster IP has that Service's name alone,
-// as in CoreDNS; a pod has one name in each Service that it is an endpoint of.
+// as in CoreDNS; a pod has one name in each Service that it is an endpoint of. Services come in no order: of what
+// several of them say of one address, the order is that of the records.
 func (z *Zone) addReverse() {
-	n, shared := 0, map[netip.Addr][][]byte{}
+	n := 0
 	for _, s := range z.services {
 		n += len(s.ptrs)
 	}
-	z.reverse = make(map[netip.Addr][]byte, n)
+	z.reverse = make(map[[16]byte][]byte, n)
+	clusterIPs, shared := map[[16]byte][]byte{}, map[[16]byte][][]byte{}
 	for _, s := range z.services {
 		for _, p := range s.ptrs {
-			if first, ok := z.reverse[p.addr]; ok && !p.clusterIP {
-				if shared[p.addr] == nil {
-					shared[p.addr] = [][]byte{first}
+			addr := p.addr.As16()
+			if p.clusterIP {
+				if other, ok := clusterIPs[addr]; !ok || bytes.Compare(p.rr, other) < 0 {
+					clusterIPs[addr] = p.rr
 				}
-				shared[p.addr] = append(shared[p.addr], p.rr)
 				continue
 			}
-			z.reverse[p.addr] = p.rr
-		}
-	}
-	for _, s := range z.services {
-		for _, p := range s.ptrs {
-			if p.clusterIP {
-				z.reverse[p.addr] = p.rr
-				delete(shared, p.addr)
+			if first, ok := z.reverse[addr]; !ok {
+				z.reverse[addr] = p.rr
+			} else if shared[addr] == nil {
+				shared[addr] = [][]byte{first, p.rr}
+			} else {
+				shared[addr] = append(shared[addr], p.rr)
 			}
 		}
 	}
 	for addr, rrs := range shared {
-		// Services come in no order: give the records one.
-		slices.SortFunc(rrs, func(a, b []byte) int { return slices.Compare(a, b) })
-		z.reverse[addr] = slices.Concat(slices.CompactFunc(rrs, slices.Equal)...)
+		slices.SortFunc(rrs, bytes.Compare)
+		z.reverse[addr] = slices.Concat(slices.CompactFunc(rrs, bytes.Equal)...)
 	}
+	maps.Copy(z.reverse, clusterIPs)
 	z.records += len(z.reverse)
 }
 
@@ -122,7 +124,7 @@ func (z *Zone) addFixed(dns *cluster.Service) {
 func countLabels(wire []byte) int {
 	var n name
 	n.set(wire)
-	return len(n.off)
+	return n.labels
 }
 
 // addrSets returns the A and the AAAA records of the addresses, in their order and without duplicates.

@@ -56,27 +56,24 @@ func (c Config) Validate() error {
 func parseDomain(domain string) ([]byte, error) {
 	var wire []byte
 	for label := range strings.SplitSeq(strings.TrimSuffix(domain, "."), ".") {
-		if err := checkLabel(label); err != nil {
-			return nil, fmt.Errorf("cluster domain %q: %w", domain, err)
+		if !validLabel(label) {
+			return nil, fmt.Errorf("domain %q: label %q must have 1 to %d letters, digits or '-'", domain, label, maxLabel)
 		}
 		wire = appendLabel(wire, label)
 	}
 	if wire = append(wire, 0); len(wire) > maxName {
-		return nil, fmt.Errorf("cluster domain %q: longer than %d octets", domain, maxName)
+		return nil, fmt.Errorf("domain %q: longer than %d octets", domain, maxName)
 	}
 	return wire, nil
 }
 
-func checkLabel(label string) error {
-	if label == "" || len(label) > maxLabel {
-		return fmt.Errorf("label %q must have 1 to %d characters", label, maxLabel)
-	}
-	for _, c := range []byte(label) {
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
+func validLabel(label string) bool {
+	for i := range len(label) {
+		switch c := lower(label[i]); {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '-', c == '_':
 		default:
-			return fmt.Errorf("label %q must consist of letters, digits and '-'", label)
+			return false
 		}
 	}
-	return nil
+	return label != "" && len(label) <= maxLabel
 }

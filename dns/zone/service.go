@@ -1,6 +1,7 @@
 package zone
 
 import (
+	"cmp"
 	"encoding/binary"
 	"net/netip"
 	"slices"
@@ -32,9 +33,11 @@ type ptr struct {
 
 // endpoint is a ready endpoint of a Service, with the ports of its slice.
 type endpoint struct {
-	addr     netip.Addr
-	hostname string
-	ports    []cluster.SlicePort
+	addr netip.Addr
+	// label is the endpoint's own label, and name its whole name, in wire form.
+	label string
+	name  []byte
+	ports []cluster.SlicePort
 }
 
 func newService(z *Zone, key string, svc *cluster.Service, all []*cluster.Slice) *service {
@@ -48,38 +51,9 @@ func newService(z *Zone, key string, svc *cluster.Service, all []*cluster.Slice)
 	case svc.Type == cluster.ExternalName:
 		b.externalName(svc.ExternalName)
 	case svc.Headless:
-		b.headless(readyEndpoints(all))
+		b.headless(b.ready(all))
 	case len(svc.ClusterIPs) > 0:
-		b.clusterIP(svc, readyEndpoints(all))
-	}
-	return s
-}
-
-// readyEndpoints returns the endpoints that have names: those with the condition ready, which endpoints of a Service
-// with publishNotReadyAddresses always have. That a slice is excluded from proxying does not matter here.
-func readyEndpoints(all []*cluster.Slice) []endpoint {
-	var out []endpoint
-	for _, slice := range all {
-		for _, e := range slice.Endpoints {
-			if !e.Ready || !e.Addr.IsValid() {
-				continue
-			}
-			host := e.Hostname
-			if checkLabel(host) != nil {
-				host = dashed(e.Addr)
-			}
-			out = append(out, endpoint{e.Addr, host, slice.Ports})
-		}
-	}
-	return out
-}
-
-// dashed returns an address as a label: 1-2-3-4, or fd00--1. A label must not end in '-' (RFC 1123, 2.1), so fd00:: is
-// fd00--0, as in CoreDNS.
-func dashed(a netip.Addr) string {
-	s := strings.NewReplacer(".", "-", ":", "-").Replace(a.String())
-	if strings.HasSuffix(s, "-") {
-		s += "0"
+		b.clusterIP(svc, b.ready(all))
 	}
 	return s
 }
@@ -90,6 +64,43 @@ type serviceBuilder struct {
 	ttl uint32
 	// name is the Service's name in wire form.
 	name []byte
+}
+
+// ready returns the endpoints that have names: those with the condition ready, which endpoints of a Service with
+// publishNotReadyAddresses always have. That a slice is excluded from proxying does not matter here.
+func (b *serviceBuilder) ready(all []*cluster.Slice) []endpoint {
+	var out []endpoint
+	for _, slice := range all {
+		for _, e := range slice.Endpoints {
+			if !e.Ready || !e.Addr.IsValid() {
+				continue
+			}
+			host := e.Hostname
+			if !validLabel(host) {
+				host = dashed(e.Addr)
+			}
+			name := appendLabel(make([]byte, 0, 1+len(host)+len(b.name)), host)
+			if label := len(name); label+len(b.name) <= maxName {
+				out = append(out, endpoint{e.Addr, string(name), append(name, b.name...), slice.Ports})
+			}
+		}
+	}
+	return out
+}
+
+// dashed returns an address as a label: 1-2-3-4, or fd00--1. A label must not end in '-' (RFC 1123, 2.1), so fd00:: is
+// fd00--0, as in CoreDNS.
+func dashed(a netip.Addr) string {
+	s := a.AppendTo(make([]byte, 0, 48))
+	for i, c := range s {
+		if c == '.' || c == ':' {
+			s[i] = '-'
+		}
+	}
+	if s[len(s)-1] == '-' {
+		s = append(s, '0')
+	}
+	return string(s)
 }
 
 func (b *serviceBuilder) externalName(target string) {
@@ -135,14 +146,11 @@ func (b *serviceBuilder) headless(eps []endpoint) {
 	all := srvSet{}
 	named := map[string]*srvSet{}
 	for _, e := range eps {
-		target := b.hostName(e.hostname)
-		host := b.nodes[string(appendLabel(nil, e.hostname))]
 		for _, p := range e.ports {
-			if p.Port == 0 || host == nil {
-				continue
+			if p.Port != 0 {
+				all.add(p.Port, e.name, b.nodes[e.label])
+				addNamed(named, p.Name, p.Protocol, p.Port, e.name, b.nodes[e.label])
 			}
-			all.add(p.Port, target, host)
-			addNamed(named, p.Name, p.Protocol, p.Port, target, host)
 		}
 	}
 	b.addSRV(all, named)
@@ -150,26 +158,24 @@ func (b *serviceBuilder) headless(eps []endpoint) {
 
 // addHosts adds the endpoints' own names, and the names of their addresses.
 func (b *serviceBuilder) addHosts(eps []endpoint) {
-	byHost := map[string][]netip.Addr{}
-	for _, e := range eps {
-		target := b.hostName(e.hostname)
-		if len(target) > maxName {
-			continue
+	// Endpoints of one name stand together, in the order of their addresses.
+	eps = slices.SortedFunc(slices.Values(eps), func(a, b endpoint) int {
+		return cmp.Or(strings.Compare(a.label, b.label), a.addr.Compare(b.addr))
+	})
+	var addrs []netip.Addr
+	for i, e := range eps {
+		addrs = append(addrs, e.addr)
+		if i > 0 && eps[i-1].label == e.label && eps[i-1].addr == e.addr {
+			addrs = addrs[:len(addrs)-1]
+		} else {
+			b.addPTR(e.addr, e.name, false)
 		}
-		key := string(appendLabel(nil, e.hostname))
-		if !slices.Contains(byHost[key], e.addr) {
-			byHost[key] = append(byHost[key], e.addr)
-			b.addPTR(e.addr, target, false)
-			b.records++
+		if i == len(eps)-1 || eps[i+1].label != e.label {
+			b.nodes[e.label] = &node{sets: addrSets(b.ttl, addrs)}
+			b.records += len(addrs)
+			addrs = addrs[:0]
 		}
 	}
-	for key, addrs := range byHost {
-		b.nodes[key] = &node{sets: addrSets(b.ttl, addrs)}
-	}
-}
-
-func (b *serviceBuilder) hostName(host string) []byte {
-	return append(appendLabel(make([]byte, 0, 1+len(host)+len(b.name)), host), b.name...)
 }
 
 func (b *serviceBuilder) addPTR(addr netip.Addr, target []byte, clusterIP bool) {
@@ -210,7 +216,7 @@ func (s *srvSet) add(port uint16, name []byte, target *node) {
 }
 
 func addNamed(named map[string]*srvSet, port string, proto cluster.Protocol, number uint16, name []byte, target *node) {
-	if checkLabel("_"+port) != nil || port == "" {
+	if port == "" || !validLabel("_"+port) {
 		return
 	}
 	key := string(appendLabel(appendLabel(nil, "_"+port), "_"+proto.String()))

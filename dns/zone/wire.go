@@ -3,6 +3,7 @@ package zone
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 )
 
 // Sizes of RFC 1035, 2.3.4 and 4.1, and of RFC 6891, 6.1.2.
@@ -65,53 +66,55 @@ func appendLabel(b []byte, label string) []byte {
 	return b
 }
 
-// name is a name of a message, split in labels.
+// name is a name of a message, split in labels. It has arrays instead of slices to stay on the stack.
 type name struct {
-	// wire is the name in lower case.
-	wire []byte
-	// off are the offsets of the labels in wire, without the root.
-	off []uint8
-	buf struct {
-		wire [maxName]byte
-		off  [maxName / 2]uint8
-	}
+	// wire[:length] is the name in lower case.
+	wire   [maxName]byte
+	length int
+	// off[:labels] are the offsets of the labels in wire, without the root.
+	off    [maxName / 2]uint8
+	labels int
 }
 
 // set takes a name in wire form without compression, as ParseQuery or Build made sure it is.
 func (n *name) set(wire []byte) {
-	n.wire = n.buf.wire[:len(wire)]
-	n.off = n.buf.off[:0]
+	n.length, n.labels = len(wire), 0
 	next := 0
 	for i, c := range wire {
 		if i == next && c != 0 {
-			n.off = append(n.off, uint8(i))
+			n.off[n.labels] = uint8(i)
+			n.labels++
 			next += 1 + int(c)
 		}
 		n.wire[i] = lower(c)
 	}
 }
 
+// at returns the offset of the i-th label from the right.
+func (n *name) at(i int) int { return int(n.off[n.labels-1-i]) }
+
 // label returns the i-th label of the name from the right, without its length octet; ok is false if there is none.
 func (n *name) label(i int) (label []byte, ok bool) {
-	if i >= len(n.off) {
+	if i >= n.labels {
 		return nil, false
 	}
-	off := n.off[len(n.off)-1-i]
-	return n.wire[off+1 : int(off)+1+int(n.wire[off])], true
+	begin := n.at(i) + 1
+	return n.wire[begin : begin+int(n.wire[begin-1])], true
 }
 
 // relative returns how long the part of the name is that stands left of the given suffix; ok is false if the name does
 // not end in it.
 func (n *name) relative(suffix []byte, labels int) (length int, ok bool) {
-	if labels > len(n.off) {
+	if labels > n.labels {
 		return 0, false
 	}
-	length = len(n.wire) - len(suffix)
-	return length, int(n.off[len(n.off)-labels]) == length && string(n.wire[length:]) == string(suffix)
+	length = n.length - len(suffix)
+	return length, n.at(labels-1) == length && string(n.wire[length:n.length]) == string(suffix)
 }
 
 // appendRR appends a record without its owner name: the reply puts a pointer in front.
 func appendRR(b []byte, typ uint16, ttl uint32, data ...byte) []byte {
+	b = slices.Grow(b, rrHeader+len(data))
 	b = binary.BigEndian.AppendUint16(b, typ)
 	b = binary.BigEndian.AppendUint16(b, classIN)
 	b = binary.BigEndian.AppendUint32(b, ttl)

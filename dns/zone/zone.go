@@ -22,8 +22,8 @@ type Zone struct {
 	namespaces map[string]struct{}
 	// services by "name.namespace" in wire form.
 	services map[string]*service
-	// reverse are the PTR records of an address.
-	reverse map[netip.Addr][]byte
+	// reverse are the PTR records of an address, by its 16-octet form, which hashes faster than a netip.Addr.
+	reverse map[[16]byte][]byte
 	soa     []byte
 }
 
@@ -145,12 +145,12 @@ func (z *Zone) find(n *name, rel int) *node {
 		}
 		return nil
 	case string(kind) == "pod":
-		if _, ok := z.namespaces[string(namespace)]; ok && len(n.off) == z.labels+3 {
+		if _, ok := z.namespaces[string(namespace)]; ok && n.labels == z.labels+3 {
 			return z.pod(string(svc))
 		}
 		return nil
 	}
-	first := int(n.off[len(n.off)-z.labels-3])
+	first := n.at(z.labels + 2)
 	s := z.services[string(left[first:rel-len(svcLabel)])]
 	if s == nil {
 		return nil
@@ -180,7 +180,7 @@ func (z *Zone) findReverse(n *name, typ uint16) (found *node, rel int, ok bool) 
 		return nil, 0, false
 	}
 	if prefix.IsSingleIP() && rest == 0 {
-		if ptr, ok := z.reverse[prefix.Addr()]; ok && (typ == typePTR || z.reverseZone(prefix) != 0) {
+		if ptr, ok := z.reverse[prefix.Addr().As16()]; ok && (typ == typePTR || z.reverseZone(prefix) != 0) {
 			return &node{sets: []rrset{{typ: typePTR, rrs: ptr}}}, z.reverseApex(n, prefix), true
 		}
 	}
@@ -206,7 +206,7 @@ func reversePrefix(n *name) (p netip.Prefix, rest int, ok bool) {
 	if string(top) != "arpa" {
 		return p, 0, false
 	}
-	labels := len(n.off) - 2
+	labels := n.labels - 2
 	var addr [16]byte
 	switch family, _ := n.label(1); string(family) {
 	case "in-addr":
@@ -272,10 +272,10 @@ func (z *Zone) reverseZone(p netip.Prefix) int {
 func (z *Zone) reverseApex(n *name, p netip.Prefix) int {
 	bits := z.reverseZone(p)
 	labels := bits/labelBits(p.Addr()) + 2
-	if bits == 0 || labels > len(n.off) {
+	if bits == 0 || labels > n.labels {
 		return 0
 	}
-	return int(n.off[len(n.off)-labels])
+	return n.at(labels - 1)
 }
 
 // ttl returns the TTL of records in seconds.
