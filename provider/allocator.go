@@ -247,17 +247,19 @@ func (a *allocator) vipSeen(vip *v1alpha1.VIP) {
 	a.index.Hold(addr, ipam.Claim{Services: servicesOf(vip), Pool: vip.Spec.Pool})
 }
 
-// vipGone takes notice of a VIP that does not exist any more.
-func (a *allocator) vipGone(vip *v1alpha1.VIP) {
+// vipGone takes notice of a VIP that does not exist any more. It reports whether somebody else deleted it.
+func (a *allocator) vipGone(vip *v1alpha1.VIP) (unasked bool) {
 	addr, ok := addressOf(vip)
 	if !ok {
-		return
+		return false
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.recorded[addr] == vip.UID || a.leaving[addr] == vip.UID {
+	unasked = a.recorded[addr] == vip.UID
+	if unasked || a.leaving[addr] == vip.UID {
 		a.forget(addr)
 	}
+	return unasked
 }
 
 func (a *allocator) forget(addr netip.Addr) {

@@ -51,6 +51,21 @@ func (p *Provider) collect(ctx context.Context, addr netip.Addr, s cluster.Name)
 	return p.alloc.remove(ctx, addr, s)
 }
 
+// restore gives an address whose VIP somebody deleted by hand back to the Services that it served: they have not asked
+// for another one, and those that wait must not get it first.
+func (p *Provider) restore(vip *v1alpha1.VIP) {
+	addr, _ := addressOf(vip)
+	for _, s := range servicesOf(vip) {
+		svc, err := p.services.Services(s.Namespace).Get(s.Name)
+		if err != nil || !wants(svc) || svc.DeletionTimestamp != nil || !slices.Contains(ingressIPs(svc), addr) {
+			continue
+		}
+		r, _ := p.request(svc)
+		p.alloc.promise(r)
+		p.wake.up(svc)
+	}
+}
+
 // sweep looks at everything once in a while, whatever was missed: claims without object, VIPs without Service, and
 // Services whose status is not what they hold.
 func (p *Provider) sweep() {

@@ -2,8 +2,10 @@ package provider
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -70,6 +72,7 @@ func (p *Provider) syncPoolStatus(ctx context.Context, name string) error {
 		v4, v6 := p.alloc.counts(name)
 		status.IPv4, status.IPv6 = countsOf(v4), countsOf(v6)
 		status.Used, status.Free = sum(v4.Used, v6.Used), sum(v4.Free, v6.Free)
+		status.FreeText = freeText(v4, v6)
 	}
 	meta.SetStatusCondition(&status.Conditions, ready)
 	if equality.Semantic.DeepEqual(status, pool.Status) {
@@ -95,6 +98,26 @@ func countsOf(c ipam.Counts) *v1alpha1.AddressCounts {
 		return nil
 	}
 	return &v1alpha1.AddressCounts{Total: c.Total, Used: c.Used, Free: c.Free}
+}
+
+// freeText writes how many addresses are free as a person would: nobody reads a number of 19 digits.
+func freeText(v4, v6 ipam.Counts) string {
+	var parts []string
+	for _, f := range []struct {
+		ipam.Counts
+		family cluster.Family
+	}{{v4, cluster.IPv4}, {v6, cluster.IPv6}} {
+		switch {
+		case f.Counts == ipam.Counts{}:
+		case f.Free < 1<<32:
+			parts = append(parts, fmt.Sprintf("%d %s", f.Free, f.family))
+		case f.Free == math.MaxInt64:
+			parts = append(parts, fmt.Sprintf("2^63+ %s", f.family))
+		default:
+			parts = append(parts, fmt.Sprintf("~2^%.0f %s", math.Log2(float64(f.Free)), f.family))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 func sum(a, b int64) int64 {

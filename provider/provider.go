@@ -125,7 +125,9 @@ func (p *Provider) watch() error {
 			p.views.AddAfter(viewOfVIP+vip.Name, settle)
 		},
 		deleted: func(vip *v1alpha1.VIP) {
-			p.alloc.vipGone(vip)
+			if p.alloc.vipGone(vip) {
+				p.restore(vip)
+			}
 			notify(p.changed)
 			p.poolStatus.AddAfter(vip.Spec.Pool, settle)
 		},

@@ -10,7 +10,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:printcolumn:name="Addresses",type=string,JSONPath=`.spec.addresses`
 // +kubebuilder:printcolumn:name="Auto",type=boolean,JSONPath=`.spec.autoAssign`
 // +kubebuilder:printcolumn:name="Used",type=integer,JSONPath=`.status.used`
-// +kubebuilder:printcolumn:name="Free",type=integer,JSONPath=`.status.free`
+// +kubebuilder:printcolumn:name="Free",type=string,JSONPath=`.status.freeText`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Priority",type=integer,priority=1,JSONPath=`.spec.priority`
@@ -47,7 +47,8 @@ type IPPoolSpec struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=128
 	// +kubebuilder:validation:items:MaxLength=100
-	// +kubebuilder:validation:XValidation:rule="self.all(a, a.contains('-') || isCIDR(a))",message="each entry must be a prefix such as 192.0.2.0/28 or 2001:db8::/112 (length at most 32 or 128), or a range such as 192.0.2.10-192.0.2.20"
+	// +kubebuilder:validation:XValidation:rule="self.all(a, a.contains('-') || isCIDR(a))",message="each entry must be a prefix such as 192.0.2.0/28 or 2001:db8::/112 (length at most 32 or 128; a single address has the full length: 192.0.2.7/32), or a range such as 192.0.2.10-192.0.2.20"
+	// +kubebuilder:validation:XValidation:rule="self.all(a, !isCIDR(a) || cidr(a) == cidr(a).masked())",message="a prefix must have no bits set behind its length: 192.0.2.16/28, not 192.0.2.20/28; a single address is written 192.0.2.20/32"
 	// +kubebuilder:validation:XValidation:rule="self.all(a, !a.contains('-') || (a.split('-').size() == 2 && a.split('-').all(i, isIP(i))))",message="a range is two addresses with one '-' between them and no spaces, such as 192.0.2.10-192.0.2.20"
 	// +kubebuilder:validation:XValidation:rule="self.all(a, !a.contains('-') || a.split('-').size() != 2 || !a.split('-').all(i, isIP(i)) || ip(a.split('-')[0]).family() == ip(a.split('-')[1]).family())",message="both ends of a range must be of one family: write one range for IPv4 and one for IPv6"
 	Addresses []string `json:"addresses"`
@@ -153,6 +154,10 @@ type IPPoolStatus struct {
 	//
 	// +optional
 	Free int64 `json:"free"`
+	// FreeText is Free of each family, for people: "13 IPv4, ~2^48 IPv6".
+	//
+	// +optional
+	FreeText string `json:"freeText,omitempty"`
 	// +optional
 	IPv4 *AddressCounts `json:"ipv4,omitempty"`
 	// +optional

@@ -104,6 +104,7 @@ func (c *Config) checkAccess(ctx context.Context) error {
 	var missing []string
 	for _, a := range c.Access {
 		resource, subresource, _ := strings.Cut(a.Resource, "/")
+		var refused []string
 		for _, verb := range a.Verbs {
 			review, err := c.Kube.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
 				Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
@@ -114,19 +115,22 @@ func (c *Config) checkAccess(ctx context.Context) error {
 				return fmt.Errorf("ask the API server whether this program may %s %s: %w", verb, a.Resource, err)
 			}
 			if !review.Status.Allowed {
-				missing = append(missing, a.describe(verb))
+				refused = append(refused, verb)
 			}
+		}
+		if len(refused) > 0 {
+			missing = append(missing, a.describe(refused))
 		}
 	}
 	if len(missing) == 0 {
 		return nil
 	}
 	return fmt.Errorf("the API server does not allow this program to %s: kubectl apply -f %s, and run it under the ServiceAccount that stands there",
-		strings.Join(missing, ", "), c.Manifest)
+		strings.Join(missing, "; "), c.Manifest)
 }
 
-func (a *Access) describe(verb string) string {
-	s := verb + " " + a.Resource
+func (a *Access) describe(verbs []string) string {
+	s := strings.Join(verbs, ", ") + " " + a.Resource
 	if a.Group != "" {
 		s += "." + a.Group
 	}

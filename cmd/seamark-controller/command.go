@@ -1,11 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"runtime"
-	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -24,14 +24,34 @@ It is a cloud-controller-manager with --cloud-provider=seamark. Of several repli
 the leader, works. It is never in the path of packets: while it is down, what has an
 address keeps working and nothing new gets one.`
 
-// shown are the flags that --help lists. The others of k8s.io/cloud-provider work, but are about what Seamark does not
-// have (node and route controllers, cloud credentials) or about what nobody should need to change.
-var shown = []string{ //nolint:gochecknoglobals // a constant
-	"kubeconfig", "master", "kube-api-qps", "kube-api-burst", "cluster-name", "concurrent-service-syncs",
-	"leader-elect", "leader-elect-lease-duration", "leader-elect-renew-deadline", "leader-elect-retry-period",
-	"leader-elect-resource-name", "leader-elect-resource-namespace",
-	"bind-address", "secure-port", "tls-cert-file", "tls-private-key-file", "authorization-always-allow-paths",
-	"logging-format", "v", "vmodule", "profiling", "help",
+// shown are the flags that --help lists, with a text of our own where that of k8s.io/cloud-provider does not fit. Its
+// other flags work, but are about what Seamark does not have (node and route controllers, cloud credentials) or about
+// what nobody should need to change.
+func shown() map[string]string {
+	return map[string]string{
+		"kubeconfig": "Path to a kubeconfig file; not needed in a pod.",
+		"master":     "Address of the API server, in place of the one in the kubeconfig.",
+		"kube-api-qps": "Requests per second to the API server; negative: no limit, so that the API server's own " +
+			"priority and fairness decides.",
+		"kube-api-burst":           "Requests above --kube-api-qps for a moment.",
+		"concurrent-service-syncs": "How many Services are worked on at once.",
+
+		"leader-elect":                    "Let one of several replicas work.",
+		"leader-elect-lease-duration":     "How long the others wait for a leader that says nothing.",
+		"leader-elect-renew-deadline":     "How long a leader goes on trying to renew before it gives up.",
+		"leader-elect-retry-period":       "How long between tries to become, or to stay, leader.",
+		"leader-elect-resource-name":      "Name of the Lease.",
+		"leader-elect-resource-namespace": "Namespace of the Lease.",
+
+		"bind-address":                     "Address to serve /healthz and /metrics on.",
+		"secure-port":                      "Port to serve /healthz and /metrics on, by HTTPS; 0: none.",
+		"tls-cert-file":                    "Certificate for --secure-port; none: one is made in memory.",
+		"tls-private-key-file":             "Key of --tls-cert-file.",
+		"authorization-always-allow-paths": "Paths that everybody may read. Others need the right to get the nonResourceURL.",
+
+		"profiling": "Serve /debug/pprof.", "help": "Print this text.",
+		"logging-format": "", "v": "", "vmodule": "",
+	}
 }
 
 func newCommand(ctx context.Context) (*cobra.Command, error) {
@@ -45,7 +65,11 @@ func newCommand(ctx context.Context) (*cobra.Command, error) {
 	cmd.Long = description
 	cmd.Args = cobra.NoArgs
 	cmd.CompletionOptions.DisableDefaultCmd = true
-	cmd.Flags().VisitAll(func(f *pflag.Flag) { f.Hidden = !slices.Contains(shown, f.Name) })
+	texts := shown()
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		text, ok := texts[f.Name]
+		f.Usage, f.Hidden = cmp.Or(text, f.Usage), !ok
+	})
 	cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
 		fmt.Fprintf(cmd.OutOrStdout(), "%s\n\n", cmd.Long)
 		usage(cmd, cmd.OutOrStdout())

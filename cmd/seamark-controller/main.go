@@ -21,9 +21,12 @@ func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	cmd, err := newCommand(ctx)
+	if err == nil {
+		err = cli.RunNoErrOutput(cmd)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "seamark-controller:", err)
 		return 1
 	}
-	return cli.Run(cmd)
+	return 0
 }
