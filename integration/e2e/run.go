@@ -96,8 +96,8 @@ func (s *Suite) arguments(c Config, reports string) []string {
 		"run", "--no-color", "-v", "--silence-skips", fmt.Sprintf("--procs=%d", c.Procs), "--timeout=" + c.Timeout.String(),
 		"--focus=" + focusPattern(c.Selection.Specs), s.test, "--",
 		// No cloud provider: specs that ask one for machines or addresses skip themselves.
-		"--provider=skeleton", "--node-os-distro=debian", "--report-dir=" + reports,
-		"--disable-log-dump",
+		"--provider=skeleton", "--node-os-distro=debian", fmt.Sprintf("--num-nodes=%d", c.Lab.Options().Nodes),
+		"--report-dir=" + reports, "--disable-log-dump",
 	}
 }
 

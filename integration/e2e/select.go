@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// The regular expressions that make core.txt and loadbalancer.txt from all specs; see docs/testing.md for what is left out
-// and why.
+// The regular expressions that make core.txt and loadbalancer.txt from all specs. Left out of the core are specs that stop
+// nodes or must run alone (Disruptive, Serial), that take many minutes each (Slow), that need a protocol beyond TCP and UDP
+// (SCTP), and that rewrite the configuration of a cluster's CoreDNS (configMap).
 const (
 	coreFocus         = `^\[sig-network\] (Services|DNS|EndpointSlice|Endpoints|Conntrack|Networking Granular|Proxy|Traffic Distribution|Service endpoints latency|API Server|Connectivity|HostPort)`
 	coreSkip          = `Disruptive|Slow|Serial|SCTP|DualStack|configMap`

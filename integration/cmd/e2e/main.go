@@ -95,6 +95,7 @@ type runOptions struct {
 func runCommand() *cobra.Command {
 	o := &runOptions{lab: lab.DefaultOptions()}
 	o.lab.Name = "e2e"
+	o.lab.Nodes, o.lab.Zones = 6, 3 // specs of traffic distribution want three zones of two nodes
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run specs, in a lab made for it or in one that is up",
@@ -113,7 +114,7 @@ The status is 0 only if each of the specs has run and passed.`,
 	f.StringVar((*string)(&o.lab.DNS), "dns", string(o.lab.DNS), "cluster DNS: seamark, coredns or none")
 	f.StringVar((*string)(&o.lab.LB), "lb", string(o.lab.LB), "load balancer provider: seamark or none")
 	f.StringVar((*string)(&o.lab.Families), "families", string(o.lab.Families), "IP families: dual, ipv4 or ipv6")
-	f.IntVar(&o.lab.Nodes, "nodes", o.lab.Nodes, "number of nodes")
+	f.IntVar(&o.lab.Nodes, "nodes", o.lab.Nodes, "number of nodes, in three zones; some specs want two nodes in each")
 	f.StringVar(&o.name, "lab", "", "`NAME` of a lab that is up, to be used and left; its options decide, not the flags above")
 	f.BoolVar(&o.keep, "keep", false, "leave the lab up that was made for the run")
 	f.StringSliceVar(&o.lists, "list", nil, "`FILE` with the full names of specs, one a line; may be given several times")
