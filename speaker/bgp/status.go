@@ -1,0 +1,215 @@
+package bgp
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/osrg/gobgp/v4/api"
+	"github.com/osrg/gobgp/v4/pkg/apiutil"
+	"github.com/osrg/gobgp/v4/pkg/packet/bgp"
+
+	"github.com/seamark-io/seamark/cluster"
+	"github.com/seamark-io/seamark/speaker/plan"
+)
+
+// Status of a session.
+type Status struct {
+	// Peer is the name of the BGPPeer.
+	Peer string
+	// State of RFC 4271 section 8.2.2: Idle, Connect, Active, OpenSent, OpenConfirm, Established.
+	State string
+	// Since when the session has been established, or not been it.
+	Since time.Time
+	// LastError says in words why the session is not established; empty when it is.
+	LastError string
+	// IPv4 and IPv6 are the families that both sides speak.
+	IPv4, IPv6 bool
+	// PrefixesSent is the number of routes that the router was sent and that were not withdrawn.
+	PrefixesSent int
+}
+
+// Established reports whether the session carries routes.
+func (s *Status) Established() bool { return s.State == stateNames[bgp.BGP_FSM_ESTABLISHED] }
+
+// Speaks reports whether the session carries routes of the family.
+func (s *Status) Speaks(f cluster.Family) bool {
+	return s.Established() && (f == cluster.IPv4 && s.IPv4 || f == cluster.IPv6 && s.IPv6)
+}
+
+var stateNames = map[bgp.FSMState]string{ //nolint:gochecknoglobals // a constant
+	bgp.BGP_FSM_IDLE:        "Idle",
+	bgp.BGP_FSM_CONNECT:     "Connect",
+	bgp.BGP_FSM_ACTIVE:      "Active",
+	bgp.BGP_FSM_OPENSENT:    "OpenSent",
+	bgp.BGP_FSM_OPENCONFIRM: "OpenConfirm",
+	bgp.BGP_FSM_ESTABLISHED: "Established",
+}
+
+// Status returns the state of all sessions, sorted by the peers' names.
+func (s *Speaker) Status() []Status { return s.status.list() }
+
+// Changed is signalled when Status returns something new. It holds one signal; it is for one reader.
+func (s *Speaker) Changed() <-chan struct{} { return s.status.changed }
+
+// statusBoard gathers what gobgp tells of the sessions. gobgp calls it from its own goroutines, so it calls nothing.
+type statusBoard struct {
+	changed chan struct{}
+
+	mu       sync.Mutex
+	sessions map[netip.Addr]*session
+}
+
+type session struct {
+	Status
+	peer plan.Peer
+	// why an established session is about to end, where the log tells before the event.
+	why string
+	// refused is true when LastError is about an OPEN that one side did not accept. Some routers answer the attempts that
+	// follow by closing the connection for a while (BIRD: error wait time), which must not hide it.
+	refused bool
+	// routes that the peer is meant to get, by family.
+	routes4, routes6 int
+}
+
+func newStatusBoard() *statusBoard {
+	return &statusBoard{changed: make(chan struct{}, 1), sessions: map[netip.Addr]*session{}}
+}
+
+func (b *statusBoard) list() []Status {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := make([]Status, 0, len(b.sessions))
+	for s := range maps.Values(b.sessions) {
+		st := s.Status
+		if st.Speaks(cluster.IPv4) {
+			st.PrefixesSent += s.routes4
+		}
+		if st.Speaks(cluster.IPv6) {
+			st.PrefixesSent += s.routes6
+		}
+		out = append(out, st)
+	}
+	slices.SortFunc(out, func(a, b Status) int { return cmp.Compare(a.Peer, b.Peer) })
+	return out
+}
+
+// update changes the session with the router, if there is one, and tells that something changed.
+func (b *statusBoard) update(router netip.Addr, change func(*session)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.sessions[router]
+	if s == nil {
+		return
+	}
+	before := s.Status
+	change(s)
+	if s.Status != before {
+		b.signal()
+	}
+}
+
+func (b *statusBoard) signal() {
+	select {
+	case b.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (b *statusBoard) add(p plan.Peer) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sessions[addressOf(p)] = &session{peer: p, Status: Status{Peer: p.Name, State: stateNames[bgp.BGP_FSM_IDLE], Since: time.Now()}}
+	b.signal()
+}
+
+func (b *statusBoard) remove(p plan.Peer) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.sessions, addressOf(p))
+	b.signal()
+}
+
+func (b *statusBoard) setRoutes(routes []plan.Route) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	byName := map[string]*session{}
+	for _, s := range b.sessions {
+		byName[s.Peer] = s
+		s.routes4, s.routes6 = 0, 0
+	}
+	for _, r := range routes {
+		for _, name := range r.Peers {
+			switch s := byName[name]; {
+			case s == nil:
+			case r.Prefix.Addr().Is4():
+				s.routes4++
+			default:
+				s.routes6++
+			}
+		}
+	}
+	b.signal()
+}
+
+// peerEvent takes gobgp's word that a session went to another state.
+func (b *statusBoard) peerEvent(e *apiutil.WatchEventMessage_PeerEvent, at time.Time) {
+	if e.Type != apiutil.PEER_EVENT_STATE {
+		return
+	}
+	b.update(e.Peer.State.NeighborAddress, func(s *session) {
+		was := s.Established()
+		state := e.Peer.State.SessionState
+		opening := s.State == stateNames[bgp.BGP_FSM_OPENCONFIRM]
+		s.State = stateNames[state]
+		if s.Established() != was {
+			s.Since = at
+		}
+		switch {
+		case s.Established():
+			s.LastError, s.why, s.refused = "", "", false
+			s.IPv4, s.IPv6 = negotiated(e.Peer.State.RemoteCap, s.peer)
+		case was && s.why != "":
+			s.LastError = s.why
+		case was:
+			s.LastError = downWords(e.Peer.State.DisconnectReason, e.Peer.State.DisconnectMessage, s.peer)
+		case opening && e.Peer.State.DisconnectReason == api.PeerState_DISCONNECT_REASON_INVALID_MSG:
+			s.LastError, s.refused = refusedWords(s.peer), true
+		case opening && e.Peer.State.DisconnectReason == api.PeerState_DISCONNECT_REASON_READ_FAILED:
+			s.closed()
+		}
+	})
+}
+
+// fail notes an error; for an established session it is why it ends.
+func (s *session) fail(words string, refused bool) {
+	if s.Established() {
+		s.why = words
+	} else {
+		s.LastError, s.refused = words, refused
+	}
+}
+
+// closed notes that the router accepted the connection and closed it without a message.
+func (s *session) closed() {
+	if !s.refused {
+		s.fail(closedWords(s.peer), false)
+	}
+}
+
+// negotiated returns the families that both sides speak. A router that names none speaks IPv4 (RFC 4760 section 8).
+func negotiated(caps []bgp.ParameterCapabilityInterface, p plan.Peer) (v4, v6 bool) {
+	remote := map[bgp.Family]bool{}
+	for _, c := range caps {
+		if mp, ok := c.(*bgp.CapMultiProtocol); ok {
+			remote[mp.CapValue] = true
+		}
+	}
+	if len(remote) == 0 {
+		remote[bgp.RF_IPv4_UC] = true
+	}
+	return p.Session.IPv4 && remote[bgp.RF_IPv4_UC], p.Session.IPv6 && remote[bgp.RF_IPv6_UC]
+}
