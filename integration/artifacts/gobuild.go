@@ -2,6 +2,7 @@ package artifacts
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -33,27 +35,31 @@ type goProgram struct {
 func (g goProgram) step() step {
 	return step{
 		about:    g.about,
-		inputs:   []string{runtime.Version(), runtime.GOARCH, g.ldflags},
-		sources:  append([]string{"artifacts/gobuild.go"}, g.sources...),
+		inputs:   append([]string{runtime.Version(), runtime.GOARCH}, g.command()...),
+		sources:  g.sources,
 		compiles: true,
 		build:    g.build,
 	}
 }
 
+// command returns what is to be built how, to go before -o and the file.
+func (g goProgram) command() []string {
+	command := []string{"build"}
+	if g.test {
+		command = []string{"test", "-c"}
+	}
+	return append(command, "-v", "-trimpath", "-ldflags", strings.TrimSpace("-s -w "+g.ldflags), g.pkg)
+}
+
 func (g goProgram) build(ctx context.Context, b *builder) error {
 	name := g.name
 	if name == "" {
-		name = path.Base(g.pkg)
+		name = path.Base(filepath.Join(g.module, g.pkg))
 	}
-	if name == "." {
-		name = path.Base(g.module)
-	}
-	args := []string{"build", "-v"}
-	if g.test {
-		args = []string{"test", "-c", "-v"}
-	}
-	args = append(args, "-trimpath", "-ldflags", strings.TrimSpace("-s -w "+g.ldflags), "-o", filepath.Join(b.out, name), g.pkg)
-	if err := g.run(ctx, b, args); err != nil {
+	command := g.command()
+	last := len(command) - 1
+	command = slices.Insert(command, last, "-o", filepath.Join(b.out, name))
+	if err := g.run(ctx, b, command); err != nil {
 		return err
 	}
 	if g.after != nil {
@@ -62,18 +68,32 @@ func (g goProgram) build(ctx context.Context, b *builder) error {
 	return nil
 }
 
-// run runs the go command and reports how many packages it has compiled. go build -v names each package that is not in
-// Go's own build cache, and each module that it downloads.
+// run runs the go command, after finding out how many packages there are to compile, and reports how far it is.
 func (g goProgram) run(ctx context.Context, b *builder, args []string) error {
-	total, err := g.command(ctx, b, "list", "-deps", g.pkg).Output()
-	if err != nil {
-		return fmt.Errorf("go list -deps %s: %w", g.pkg, withStderr(err))
+	progress := &goProgress{builder: b, start: time.Now(), next: time.Now().Add(progressEvery)}
+	var deps bytes.Buffer
+	list := g.tool(ctx, b, "list", "-deps", g.pkg)
+	list.Stdout = &deps
+	if err := progress.follow(list); err != nil {
+		return err
 	}
-	packages := strings.Count(string(total), "\n")
+	progress.packages = bytes.Count(deps.Bytes(), []byte("\n"))
+	return progress.follow(g.tool(ctx, b, args...))
+}
 
-	cmd := g.command(ctx, b, args...)
+// goProgress counts what a go command says that it does.
+type goProgress struct {
+	*builder
+	start, next                    time.Time
+	packages, compiled, downloaded int
+	messages                       []string // what is no progress: errors
+}
+
+// follow runs the command and reads what it says on its standard error: go names each module that it downloads and, with
+// -v, each package that it compiles because it is not in Go's own build cache.
+func (p *goProgress) follow(cmd *exec.Cmd) error {
 	stderr, w := io.Pipe()
-	cmd.Stdout, cmd.Stderr = w, w
+	cmd.Stderr = w
 	if err := cmd.Start(); err != nil {
 		return err
 	}
@@ -82,30 +102,39 @@ func (g goProgram) run(ctx context.Context, b *builder, args []string) error {
 		exited <- cmd.Wait()
 		w.Close()
 	}()
-	var compiled, downloaded int
-	var messages []string // what is neither: errors
-	start, next := time.Now(), time.Now().Add(progressEvery)
 	for lines := bufio.NewScanner(stderr); lines.Scan(); {
-		switch line := lines.Text(); {
-		case strings.HasPrefix(line, "go: downloading "):
-			downloaded++
-		case strings.ContainsAny(line, " :\t"):
-			messages = append(messages, line)
-		default:
-			compiled++
-		}
-		if now := time.Now(); now.After(next) {
-			next = now.Add(progressEvery)
-			b.printf("%d of at most %d packages compiled, %d modules downloaded, %s", compiled, packages, downloaded, now.Sub(start).Round(time.Second))
-		}
+		p.line(lines.Text())
 	}
 	if err := <-exited; err != nil {
-		return errors.Join(fmt.Errorf("go %s: %w", strings.Join(args, " "), err), errors.New(strings.Join(messages, "\n")))
+		return errors.Join(fmt.Errorf("%s: %w", cmd, err), errors.New(strings.Join(p.messages, "\n")))
 	}
 	return nil
 }
 
-func (g goProgram) command(ctx context.Context, b *builder, args ...string) *exec.Cmd {
+func (p *goProgress) line(line string) {
+	switch {
+	case strings.HasPrefix(line, "go: downloading "):
+		p.downloaded++
+	case strings.ContainsAny(line, " :\t"):
+		p.messages = append(p.messages, line)
+	default:
+		p.compiled++
+	}
+	now := time.Now()
+	if now.Before(p.next) {
+		return
+	}
+	p.next = now.Add(progressEvery)
+	took := now.Sub(p.start).Round(time.Second)
+	if p.packages == 0 {
+		p.printf("%d modules downloaded, %s", p.downloaded, took)
+		return
+	}
+	p.printf("%d of at most %d packages compiled, %s", p.compiled, p.packages, took)
+}
+
+// tool returns the go command with the arguments, in the module.
+func (g goProgram) tool(ctx context.Context, b *builder, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = filepath.Join(b.src.dir, g.module)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-mod=readonly", "GOWORK=off")

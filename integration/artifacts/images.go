@@ -148,7 +148,7 @@ func (b *builder) archive(name string, images ...oci.Named) error {
 // copyPorterCertificate puts the certificate of agnhost's HTTPS servers beside the program: upstream's image has it in
 // its root folder, and the specs of the API server's proxy need it.
 func copyPorterCertificate(ctx context.Context, b *builder) error {
-	dir, err := goProgram{module: kubeModule}.command(ctx, b, "list", "-m", "-f", "{{.Dir}}", "k8s.io/kubernetes").Output()
+	dir, err := goProgram{module: kubeModule}.tool(ctx, b, "list", "-m", "-f", "{{.Dir}}", "k8s.io/kubernetes").Output()
 	if err != nil {
 		return fmt.Errorf("finding the module k8s.io/kubernetes: %w", withStderr(err))
 	}
