@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/kubernetes"
@@ -99,7 +100,8 @@ func (l *Lab) Options() Options { return l.opts }
 // Plan returns the hosts of the lab with their addresses.
 func (l *Lab) Plan() Plan { return l.plan }
 
-// SetProgress sends progress lines to w from now on; nil discards them.
+// SetProgress sends progress lines to w from now on; nil discards them. Unlike
+// the other methods it must not overlap with any.
 func (l *Lab) SetProgress(w io.Writer) {
 	l.progress = newProgress(w)
 	l.cache.Log = l.progress
@@ -162,6 +164,9 @@ func (l *Lab) Apply(ctx context.Context, manifests []byte) error {
 	return err
 }
 
+// loadLimit is how long importing an image takes at most.
+const loadLimit = 5 * time.Minute
+
 // Load imports an image archive (OCI or docker) into the container runtimes of
 // the named nodes, or of all if none is named.
 func (l *Lab) Load(ctx context.Context, archive string, nodes ...string) error {
@@ -173,6 +178,8 @@ func (l *Lab) Load(ctx context.Context, archive string, nodes ...string) error {
 			nodes = append(nodes, node.Name)
 		}
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, loadLimit, fmt.Errorf("gave up after %s", loadLimit))
+	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
 	for _, name := range nodes {
 		h, err := l.Host(name)
@@ -184,7 +191,11 @@ func (l *Lab) Load(ctx context.Context, archive string, nodes ...string) error {
 		}
 		group.Go(func() error { return h.importImage(ctx, archive) })
 	}
-	return group.Wait()
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	l.progress.printf("%s is on %s", filepath.Base(archive), strings.Join(nodes, " "))
+	return nil
 }
 
 // importImage imports an image archive into the node's container runtime. The

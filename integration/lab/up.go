@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -17,6 +18,10 @@ import (
 func debianPrograms() []string {
 	return []string{"bird", "birdc", "containerd", "ctr", "dnsmasq", "etcd", "go", "ip", "iptables", "nft", "nsenter", "runc"}
 }
+
+// upLimit is how long up takes at most, once programs and images are built. Each
+// step has a shorter limit of its own, where it waits for something.
+const upLimit = 10 * time.Minute
 
 // Up makes a lab and returns when its cluster is ready. If it fails, or ctx
 // ends, what it made stays for a look, and the lab is returned beside the error;
@@ -49,6 +54,8 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, upLimit, fmt.Errorf("gave up after %s", upLimit))
+	defer cancel()
 	return l, l.up(ctx, images)
 }
 
