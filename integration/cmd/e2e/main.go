@@ -74,7 +74,7 @@ them, or the names of all specs.`,
 			case "loadbalancer":
 				specs = e2e.LoadBalancerOf(specs)
 			}
-			fmt.Println(strings.Join(specs, "\n"))
+			fmt.Printf("# Made by: e2e list %s\n%s\n", args[0], strings.Join(specs, "\n"))
 			return nil
 		},
 	}
