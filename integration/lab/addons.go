@@ -16,24 +16,18 @@ import (
 
 const seamarkNamespace = "seamark-system"
 
-// images returns the archives of the images that the lab's own pods need.
-func (l *Lab) images(ctx context.Context) ([]string, error) {
+// seamarkImages returns the archives of Seamark's images, if it plays a part.
+func seamarkImages(o Options) ([]string, error) {
+	if !o.needsSeamark() {
+		return nil, nil
+	}
 	var archives []string
-	if l.opts.DNS == CoreDNS {
-		archive, err := l.cache.Image(ctx, "coredns")
-		if err != nil {
-			return nil, err
+	for _, name := range []string{"seamark-controller.tar", "seamark-node.tar"} {
+		archive := filepath.Join(o.Source, "bin", "images", name)
+		if _, err := os.Stat(archive); errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("no image %s: run make images, or ask for a lab without Seamark (proxy, dns and lb)", archive)
 		}
 		archives = append(archives, archive)
-	}
-	if l.opts.needsSeamark() {
-		for _, name := range []string{"seamark-controller.tar", "seamark-node.tar"} { // of "make images"
-			archive := filepath.Join(l.opts.Source, "bin", "images", name)
-			if _, err := os.Stat(archive); errors.Is(err, fs.ErrNotExist) {
-				return nil, fmt.Errorf("no image %s: run make images, or ask for a lab without Seamark (proxy, dns and lb)", archive)
-			}
-			archives = append(archives, archive)
-		}
 	}
 	return archives, nil
 }

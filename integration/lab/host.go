@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -171,6 +172,10 @@ func deleteNetNS(name string) error {
 	return nil
 }
 
+// waitDelay is how long a command whose context has ended is waited for, when
+// what it started goes on writing.
+const waitDelay = 2 * time.Second
+
 // Output is what a command wrote.
 type Output struct {
 	Stdout, Stderr string
@@ -188,6 +193,7 @@ func (h *Host) command(ctx context.Context, process string, args ...string) *exe
 	cmd := exec.CommandContext(ctx, "nsenter", enter...)
 	cmd.Env = h.env()
 	cmd.Dir = "/"
+	cmd.WaitDelay = waitDelay
 	if holder == 0 {
 		cmd.Err = fmt.Errorf("host %s is not running", h.Name)
 		return cmd

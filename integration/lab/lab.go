@@ -148,6 +148,7 @@ func (l *Lab) client() (kubernetes.Interface, error) {
 func (l *Lab) KubectlCommand(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, l.programs["kubectl"], args...)
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+l.Kubeconfig())
+	cmd.WaitDelay = waitDelay
 	return cmd
 }
 

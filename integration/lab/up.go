@@ -19,6 +19,9 @@ func debianPrograms() []string {
 	return []string{"bird", "birdc", "containerd", "ctr", "dnsmasq", "etcd", "go", "ip", "iptables", "nft", "nsenter", "runc"}
 }
 
+// cniPlugins is where containerd finds them, see templates/containerd.toml.tmpl.
+const cniPlugins = "/usr/lib/cni"
+
 // upLimit is how long up takes at most, once programs and images are built. Each
 // step has a shorter limit of its own, where it waits for something.
 const upLimit = 10 * time.Minute
@@ -70,6 +73,9 @@ func checkMachine() error {
 			missing = append(missing, program)
 		}
 	}
+	if _, err := os.Stat(cniPlugins); err != nil {
+		missing = append(missing, cniPlugins)
+	}
 	if len(missing) > 0 {
 		return fmt.Errorf("not installed: %s: run hack/install-packages", strings.Join(missing, " "))
 	}
@@ -78,20 +84,33 @@ func checkMachine() error {
 
 // prepare sees that all programs and images are there, building what is not,
 // and returns the images that the lab's own pods need.
-func (l *Lab) prepare(ctx context.Context) (images []string, err error) {
-	if images, err = l.images(ctx); err != nil {
+func (l *Lab) prepare(ctx context.Context) ([]string, error) {
+	images, err := seamarkImages(l.opts)
+	if err != nil {
 		return nil, err
 	}
-	if _, err := l.cache.Image(ctx, "pause"); err != nil {
+	build := []string{"pause"}
+	if l.opts.DNS == CoreDNS {
+		build = append(build, "coredns")
+	}
+	programs := programsNeeded(l.opts)
+	if err := l.cache.Prepare(ctx, programs, build); err != nil {
 		return nil, err
 	}
-	for _, name := range programsNeeded(l.opts) {
+	for _, name := range programs {
 		if l.programs[name], err = l.cache.Binary(ctx, name); err != nil {
 			return nil, err
 		}
 		if err := checkVisible("SEAMARK_LAB_CACHE", l.programs[name]); err != nil {
 			return nil, err
 		}
+	}
+	for _, name := range build[1:] { // pause is loaded with the runtime
+		archive, err := l.cache.Image(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		images = append(images, archive)
 	}
 	return images, nil
 }
