@@ -49,7 +49,7 @@ func newForwarder(upstreams []netip.AddrPort, maxConcurrent int) (*forwarder, er
 	f.forward = handler.(*forward.Forward)
 	// Names in use are fetched again before they expire. While no upstream server answers within a second, old answers
 	// are better than none (RFC 8767), with a short TTL, and the servers are not asked again at once.
-	f.chain, err = directive("cache", `cache 30 {
+	f.chain, err = directive("cache", `cache 30 . {
 		prefetch 10 1m 10%
 		serve_stale 1h verify 1s 5s 5s
 		servfail 2s

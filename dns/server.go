@@ -15,10 +15,12 @@ import (
 	"github.com/seamark-io/seamark/dns/zone"
 )
 
-// How often the loop runs: at once after a change, then not again before minInterval; after an error with back-off; and
-// without any reason every resync, which also finds a changed resolv.conf.
+// How often the loop runs: at once after a change, then not again before minInterval, or restFactor times as long as
+// the last run took, so that it never takes more than a tenth of a CPU however large the cluster; after an error with
+// back-off; and without any reason every resync, which also finds a changed resolv.conf.
 const (
 	minInterval = 50 * time.Millisecond
+	restFactor  = 9
 	firstRetry  = time.Second
 	lastRetry   = 30 * time.Second
 	resync      = 30 * time.Second
@@ -79,7 +81,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	retry := firstRetry
 	for {
-		next := resync
+		next, begin := resync, time.Now()
 		if err := s.RunOnce(ctx); err != nil {
 			s.cfg.Log.LogAttrs(ctx, slog.LevelError, "DNS", slog.Any("error", err))
 			next, retry = retry, min(2*retry, lastRetry)
@@ -89,7 +91,7 @@ func (s *Server) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(minInterval):
+		case <-time.After(max(minInterval, restFactor*time.Since(begin))):
 		}
 		select {
 		case <-ctx.Done():

@@ -282,3 +282,20 @@ func BenchmarkBuild(b *testing.B) {
 		}
 	})
 }
+
+func TestAnswerDoesNotAllocate(t *testing.T) {
+	z := Build(testConfig, testSnapshot(), nil)
+	dst := make([]byte, 0, MaxUDPSize)
+	for _, query := range []string{
+		"web.test.svc.cluster.local. A", "db.test.svc.cluster.local. AAAA", "_http._tcp.web.test.svc.cluster.local. SRV",
+		"inside.test.svc.cluster.local. A", "www.example.com.test.svc.cluster.local. A", "www.example.com. A",
+	} {
+		msg, _ := question(query).Pack()
+		if n := testing.AllocsPerRun(100, func() {
+			q, _ := ParseQuery(msg)
+			z.Answer(dst, &q, q.UDPSize(), 1)
+		}); n != 0 {
+			t.Errorf("%s: %v allocations", query, n)
+		}
+	}
+}

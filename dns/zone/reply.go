@@ -5,7 +5,7 @@ import "encoding/binary"
 // reply is a reply message under construction. It never gets longer than its limit.
 type reply struct {
 	msg   []byte
-	q     *Query
+	q     Query
 	limit int
 	flags uint16
 	// counts of answer, authority and additional records.
@@ -20,7 +20,7 @@ const (
 
 // newReply begins a reply in dst, which it overwrites.
 func newReply(dst []byte, q *Query, limit int) reply {
-	r := reply{q: q, limit: min(limit, maxMessage), flags: flagQR | flagRA | q.flags&(maskOpcode|flagRD|flagCD)}
+	r := reply{q: *q, limit: min(limit, maxMessage), flags: flagQR | flagRA | q.flags&(maskOpcode|flagRD|flagCD)}
 	if q.edns {
 		r.limit -= optLen
 	}

@@ -1,4 +1,3 @@
-// Package netnstest runs tests in a network namespace of their own.
 package netnstest
 
 import (
