@@ -64,6 +64,8 @@ const (
 // Service is a Kubernetes Service without what no part of Seamark's node agent needs.
 type Service struct {
 	Name Name
+	// UID of the object: an Event is shown with the Service that it names by its UID.
+	UID  string
 	Type ServiceType
 
 	// ClusterIPs of at most one IPv4 and one IPv6 address. Empty for a headless or ExternalName Service.

@@ -22,6 +22,7 @@ func Service(s *corev1.Service) *cluster.Service {
 	_, foreign := s.Labels[labelServiceProxyName]
 	out := &cluster.Service{
 		Name:          cluster.Name{Namespace: s.Namespace, Name: s.Name},
+		UID:           string(s.UID),
 		Type:          serviceType(s.Spec.Type),
 		Headless:      s.Spec.ClusterIP == corev1.ClusterIPNone,
 		ExternalName:  strings.TrimSuffix(s.Spec.ExternalName, "."),
