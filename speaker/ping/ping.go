@@ -60,6 +60,22 @@ func (r *Responder) Set(_ context.Context, wanted plan.Ping) error {
 	return nil
 }
 
+// Remove removes the table, if it is there.
+func (r *Responder) Remove(context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	conn, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("open nftables: %w", err)
+	}
+	conn.DelTable(conn.AddTable(&nftables.Table{Name: Table, Family: nftables.TableFamilyINet})) // adding one that exists does nothing
+	if err := conn.Flush(); err != nil {
+		return fmt.Errorf("remove table inet %s: %w", Table, err)
+	}
+	r.have = nil
+	return nil
+}
+
 // update queues the difference between the kernel's sets and the wanted ones. It returns false when the table is not
 // there or not as it was made.
 func (r *Responder) update(conn *nftables.Conn, wanted plan.Ping) bool {

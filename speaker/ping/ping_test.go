@@ -85,7 +85,7 @@ func TestEcho(t *testing.T) {
 // The table reads as the comment in rules.go says (nft writes -110 as "dstnat - 10" where it has that name); others are left alone; a new process takes over without a gap.
 func TestTable(t *testing.T) {
 	here := netlab.Here(t)
-	t.Cleanup(func() { here.Run("nft delete table inet " + Table); here.Run("nft delete table inet foreign") })
+	t.Cleanup(func() { here.Run("nft delete table inet foreign") })
 	here.Run("nft add table inet foreign")
 	here.Run("nft add set inet foreign vips4 {typeof ip daddr;}")
 	foreign := here.Run("nft list table inet foreign")
@@ -152,6 +152,14 @@ func TestTable(t *testing.T) {
 	set(t, r, plan.Ping{VIPs: wanted.VIPs, IPv6: host6})
 	if got := list(); strings.Contains(got, "dnat ip to") || !strings.Contains(got, "dnat ip6 to fd00::1") {
 		t.Errorf("host without IPv4: got\n%s", got)
+	}
+	for range 2 { // the second time there is nothing to remove
+		if err := r.Remove(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := here.Run("nft list tables"); got != "table inet foreign" {
+		t.Errorf("tables after Remove: %s", got)
 	}
 	if got := here.Run("nft list table inet foreign"); got != foreign {
 		t.Errorf("a foreign table was changed: %s", got)

@@ -1,0 +1,115 @@
+package speaker
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/seamark-io/seamark/cluster"
+	"github.com/seamark-io/seamark/speaker/bgp"
+	"github.com/seamark-io/seamark/speaker/plan"
+)
+
+// observation is what there is to report at one moment.
+type observation struct {
+	vips  map[netip.Addr]vipReport
+	peers map[string]peerReport
+}
+
+// vipReport is what this node does about a VIP.
+type vipReport struct {
+	services []service
+	// via are the ways in which this node announces the VIP, with where: an interface, or routers.
+	via map[plan.Via]string
+	// why not, for the other ways.
+	why map[plan.Via]plan.Reason
+	// nobody says why no node announces the VIP, on the one node that tells.
+	nobody plan.Reason
+}
+
+type service struct {
+	cluster.Name
+	uid string
+}
+
+// peerReport is the state of a session.
+type peerReport struct {
+	state        string
+	since        time.Time
+	lastError    string
+	prefixesSent int
+}
+
+func (p peerReport) established() bool { return p.state == "Established" }
+
+// observe puts together what the plan wants and what became of it. A route counts as announced when a router has it.
+func observe(node string, snap *cluster.Snapshot, p plan.Plan, sessions []bgp.Status) observation {
+	o := observation{vips: map[netip.Addr]vipReport{}, peers: map[string]peerReport{}}
+	byPeer := map[string]*bgp.Status{}
+	for i, s := range sessions {
+		byPeer[s.Peer] = &sessions[i]
+		o.peers[s.Peer] = peerReport{state: s.State, since: s.Since, lastError: s.LastError, prefixesSent: s.PrefixesSent}
+	}
+	for _, r := range p.BGP.Refused {
+		o.peers[r.Peer] = peerReport{state: "Idle", lastError: r.Reason.Text}
+	}
+	for _, d := range p.Decisions {
+		v := vipReport{via: map[plan.Via]string{}, why: map[plan.Via]plan.Reason{}}
+		for _, name := range d.Services {
+			if svc := snap.Services[name]; svc != nil {
+				v.services = append(v.services, service{name, svc.UID})
+			}
+		}
+		for _, w := range d.Ways {
+			if where, why := reached(w, cluster.FamilyOf(d.VIP), byPeer); why.Code == "" {
+				v.via[w.Via] = where
+			} else {
+				v.why[w.Via] = why
+			}
+		}
+		if d.Reporter {
+			v.nobody = nobody(node, d)
+		}
+		o.vips[d.VIP] = v
+	}
+	return o
+}
+
+// reached returns where a way leads, or why it leads nowhere.
+func reached(w plan.Way, f cluster.Family, sessions map[string]*bgp.Status) (string, plan.Reason) {
+	if !w.Announced || w.Via != plan.BGPRoute {
+		return w.Interface, w.Reason
+	}
+	var up, down []string
+	for _, name := range w.Peers {
+		switch s := sessions[name]; {
+		case s == nil:
+			down = append(down, name)
+		case s.Speaks(f):
+			up = append(up, name)
+		case s.Established():
+			down = append(down, fmt.Sprintf("%s (it does not speak %s)", name, f))
+		default:
+			down = append(down, fmt.Sprintf("%s (%s)", name, s.State))
+		}
+	}
+	if len(up) > 0 {
+		return strings.Join(up, ", "), plan.Reason{}
+	}
+	return "", plan.Reason{Code: plan.NoSession, Text: "no session for it is established: " + strings.Join(down, ", ")}
+}
+
+// nobody returns why the VIP is announced by no node, as far as the reporting one knows.
+func nobody(node string, d plan.Decision) plan.Reason {
+	if d.Reason.Code != "" || len(d.Ways) == 0 {
+		return d.Reason
+	}
+	var texts []string
+	for _, w := range d.Ways {
+		texts = append(texts, fmt.Sprintf("%s: %s", w.Via, w.Reason.Text))
+	}
+	slices.Sort(texts)
+	return plan.Reason{Code: d.Ways[0].Reason.Code, Text: fmt.Sprintf("not by node %s (%s)", node, strings.Join(texts, "; "))}
+}

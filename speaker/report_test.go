@@ -1,0 +1,235 @@
+package speaker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/record"
+
+	"github.com/seamark-io/seamark/api/client"
+	"github.com/seamark-io/seamark/api/v1alpha1"
+	"github.com/seamark-io/seamark/cluster"
+	"github.com/seamark-io/seamark/speaker/plan"
+)
+
+// fakeAPI takes what is applied to the status of VIPs and BGPPeers, as lines of text.
+type fakeAPI struct {
+	mu    sync.Mutex
+	wrote []string
+	down  bool
+	vips  []v1alpha1.VIP
+	peers []v1alpha1.BGPPeer
+}
+
+func (f *fakeAPI) client() *client.Client {
+	return &client.Client{VIPs: fakeVIPs{f: f}, BGPPeers: fakePeers{f: f}}
+}
+
+type fakeVIPs struct {
+	client.VIPs
+	f *fakeAPI
+}
+
+type fakePeers struct {
+	client.BGPPeers
+	f *fakeAPI
+}
+
+func (v fakeVIPs) List(context.Context, metav1.ListOptions) (*v1alpha1.VIPList, error) {
+	return &v1alpha1.VIPList{Items: v.f.vips}, v.f.err()
+}
+
+func (p fakePeers) List(context.Context, metav1.ListOptions) (*v1alpha1.BGPPeerList, error) {
+	return &v1alpha1.BGPPeerList{Items: p.f.peers}, p.f.err()
+}
+
+func (v fakeVIPs) Patch(ctx context.Context, name string, pt types.PatchType, data []byte, o metav1.PatchOptions, sub ...string) (*v1alpha1.VIP, error) {
+	var obj v1alpha1.VIP
+	var vias []string
+	err := v.f.apply(ctx, pt, data, o, sub, &obj)
+	for _, a := range obj.Status.Announcers {
+		if a.Since == nil || a.Since.IsZero() {
+			err = errors.New("no since")
+		}
+		vias = append(vias, a.Node+" "+a.Via)
+	}
+	return &obj, v.f.record(err, fmt.Sprintf("%s %s %v", obj.Kind, name, vias))
+}
+
+func (p fakePeers) Patch(ctx context.Context, name string, pt types.PatchType, data []byte, o metav1.PatchOptions, sub ...string) (*v1alpha1.BGPPeer, error) {
+	var obj v1alpha1.BGPPeer
+	var nodes []string
+	err := p.f.apply(ctx, pt, data, o, sub, &obj)
+	for _, n := range obj.Status.Nodes {
+		nodes = append(nodes, fmt.Sprintf("%s %s %d %q", n.Node, n.State, n.PrefixesSent, n.LastError))
+	}
+	return &obj, p.f.record(err, fmt.Sprintf("%s %s %v", obj.Kind, name, nodes))
+}
+
+func (f *fakeAPI) err() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.down {
+		return errors.New("the API server is down")
+	}
+	return nil
+}
+
+func (f *fakeAPI) apply(ctx context.Context, pt types.PatchType, data []byte, o metav1.PatchOptions, sub []string, obj any) error {
+	if pt != types.ApplyPatchType || !slices.Equal(sub, []string{"status"}) || o.FieldManager != "seamark-node/n1" || ctx.Err() != nil {
+		return fmt.Errorf("not a server-side apply of the status as this node: %s %v %+v %v", pt, sub, o, ctx.Err())
+	}
+	return errors.Join(json.Unmarshal(data, obj), f.err())
+}
+
+func (f *fakeAPI) record(err error, line string) error {
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.wrote = append(f.wrote, line)
+	return nil
+}
+
+// take returns what was written since the last take, sorted.
+func (f *fakeAPI) take() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	w := f.wrote
+	f.wrote = nil
+	slices.Sort(w)
+	return w
+}
+
+func (f *fakeAPI) setDown(down bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.down = down
+}
+
+var (
+	vipA = netip.MustParseAddr("192.0.2.1")
+	vipB = netip.MustParseAddr("192.0.2.2")
+	web  = []service{{cluster.Name{Namespace: "default", Name: "web"}, "uid"}}
+)
+
+func announcing(vias ...plan.Via) vipReport {
+	v := vipReport{services: web, via: map[plan.Via]string{}, why: map[plan.Via]plan.Reason{}}
+	for _, via := range vias {
+		v.via[via] = "eth0"
+	}
+	return v
+}
+
+func events(r *record.FakeRecorder) (out []string) {
+	for {
+		select {
+		case e := <-r.Events:
+			out = append(out, e)
+		default:
+			slices.Sort(out)
+			return out
+		}
+	}
+}
+
+func check(t *testing.T, what string, got []string, want ...string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("%s:\ngot  %q\nwant %q", what, got, want)
+	}
+}
+
+func TestReporter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		// An agent that died left an entry that is still true, one that is not, and a session.
+		long := metav1.NewTime(time.Now().Add(-time.Hour))
+		left := func(a netip.Addr) v1alpha1.VIP {
+			return v1alpha1.VIP{Spec: v1alpha1.VIPSpec{Address: a.String()}, Status: v1alpha1.VIPStatus{Announcers: []v1alpha1.Announcer{
+				{Node: "n1", Via: "ARP", Since: &long}, {Node: "n2", Via: "BGP", Since: &long},
+			}}}
+		}
+		f := &fakeAPI{vips: []v1alpha1.VIP{left(vipA), left(vipB)}, peers: []v1alpha1.BGPPeer{{
+			ObjectMeta: metav1.ObjectMeta{Name: "old"}, Status: v1alpha1.BGPPeerStatus{Nodes: []v1alpha1.BGPPeerNode{{Node: "n1", State: "Idle"}}},
+		}}}
+		recorder := record.NewFakeRecorder(100)
+		r := newReporter(Config{Node: "n1", Seamark: f.client(), Recorder: recorder, Log: slog.New(slog.DiscardHandler)})
+		ctx, cancel := context.WithCancel(t.Context())
+		silent, ended := make(chan struct{}), make(chan error, 1)
+		go func() { ended <- r.run(ctx, silent) }()
+		now := func(o observation) {
+			r.set(o)
+			time.Sleep(time.Second)
+			synctest.Wait()
+		}
+
+		moved := announcing()
+		moved.why[plan.ARP] = plan.Reason{Code: plan.NotOwner, Text: "node n2 owns it"}
+		now(observation{vips: map[netip.Addr]vipReport{vipA: announcing(plan.ARP), vipB: moved}})
+		check(t, "what an earlier agent left", f.take(), "BGPPeer old []", "VIP 192.0.2.2 []")
+		check(t, "Events", events(recorder), "Normal NotAnnouncing node n1 no longer announces 192.0.2.2 by ARP: node n2 owns it")
+
+		up := peerReport{state: "Established", since: time.Now(), prefixesSent: 1}
+		o := observation{vips: map[netip.Addr]vipReport{vipA: announcing(plan.ARP, plan.BGPRoute)}, peers: map[string]peerReport{"tor": up}}
+		now(o)
+		check(t, "a session came up", f.take(), `BGPPeer tor [n1 Established 1 ""]`, "VIP 192.0.2.1 [n1 ARP n1 BGP]")
+		check(t, "Events", events(recorder), "Normal Announcing node n1 announces 192.0.2.1 by BGP to eth0")
+		now(o)
+		check(t, "the same again", f.take())
+
+		// Counts wait, errors do not.
+		up.prefixesSent = 2
+		now(observation{vips: o.vips, peers: map[string]peerReport{"tor": up}})
+		up.prefixesSent = 3
+		now(observation{vips: o.vips, peers: map[string]peerReport{"tor": up}})
+		check(t, "a count", f.take())
+		time.Sleep(countPause)
+		synctest.Wait()
+		check(t, "a count, later", f.take(), `BGPPeer tor [n1 Established 3 ""]`)
+		lost := peerReport{state: "Active", lastError: "no route"}
+		now(observation{vips: o.vips, peers: map[string]peerReport{"tor": lost}})
+		check(t, "an error", f.take(), `BGPPeer tor [n1 Active 0 "no route"]`)
+
+		// While the API is down the newest observation waits.
+		f.setDown(true)
+		now(observation{vips: map[netip.Addr]vipReport{vipA: announcing(plan.BGPRoute)}})
+		now(observation{vips: map[netip.Addr]vipReport{vipA: announcing(plan.ARP), vipB: announcing(plan.ARP)}})
+		f.setDown(false)
+		time.Sleep(retryMax)
+		synctest.Wait()
+		check(t, "the API is back", f.take(), "BGPPeer tor []", "VIP 192.0.2.1 [n1 ARP]", "VIP 192.0.2.2 [n1 ARP]")
+		events(recorder)
+
+		// One node tells, once, why none announces.
+		none := announcing()
+		none.nobody = plan.Reason{Code: plan.NoEndpoints, Text: "Service default/web has no ready endpoint"}
+		for range 2 {
+			now(observation{vips: map[netip.Addr]vipReport{vipA: announcing(plan.ARP), vipB: none}})
+		}
+		check(t, "Events", events(recorder),
+			"Normal NotAnnouncing node n1 no longer announces 192.0.2.2 by ARP: Service default/web has no ready endpoint",
+			"Warning NotAnnounced 192.0.2.2 is not announced: Service default/web has no ready endpoint")
+		f.take()
+
+		cancel()
+		synctest.Wait()
+		check(t, "before the announcements end", f.take())
+		close(silent)
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		check(t, "at the end", f.take(), "VIP 192.0.2.1 []")
+	})
+}

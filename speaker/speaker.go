@@ -1,0 +1,222 @@
+package speaker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/tools/record"
+
+	"github.com/seamark-io/seamark/api/client"
+	"github.com/seamark-io/seamark/cluster"
+	"github.com/seamark-io/seamark/speaker/bgp"
+	"github.com/seamark-io/seamark/speaker/l2"
+	"github.com/seamark-io/seamark/speaker/link"
+	"github.com/seamark-io/seamark/speaker/ping"
+	"github.com/seamark-io/seamark/speaker/plan"
+)
+
+// Source is the speaker's view of the API.
+type Source interface {
+	// Snapshot returns the newest Snapshot, nil as long as the API has not been read.
+	Snapshot() *cluster.Snapshot
+	// Changed receives when there is a newer Snapshot than at the last receive.
+	Changed() <-chan struct{}
+}
+
+// Config of a Speaker.
+type Config struct {
+	// Node is the name of this node's Node object.
+	Node   string
+	Source Source
+	Log    *slog.Logger
+	// Seamark is the client that status is written with; nil: none is written, and there are no Events.
+	Seamark *client.Client
+	// Recorder of Events on Services; nil: none.
+	Recorder record.EventRecorder
+	// Metrics receives the speaker's metrics; nil: none.
+	Metrics prometheus.Registerer
+}
+
+const (
+	// minInterval is the least time between two runs of the loop, so that changes that come together are made together.
+	minInterval = 10 * time.Millisecond
+	// resync is the longest time between two: drivers mend what was changed behind their back.
+	resync = time.Minute
+	// The delay after an error doubles from retryMin to retryMax.
+	retryMin = time.Second
+	retryMax = 30 * time.Second
+)
+
+// Speaker is the announcing part of one node.
+type Speaker struct {
+	cfg     Config
+	metrics *metrics
+	links   *link.Watcher
+	l2      *l2.Speaker
+	ping    *ping.Responder
+	bgp     *bgp.Speaker
+	report  *reporter
+
+	// broken is signalled by l2 when it needs another Set.
+	broken chan struct{}
+	synced atomic.Bool
+	// told are the drivers' errors that were logged, by driver.
+	told map[string]string
+}
+
+// New returns a Speaker. It touches nothing before Run.
+func New(cfg Config) (*Speaker, error) {
+	switch {
+	case cfg.Source == nil || cfg.Log == nil:
+		return nil, errors.New("the speaker needs a source and a logger")
+	case cfg.Node == "":
+		return nil, errors.New("the speaker needs the name of its node")
+	}
+	s := &Speaker{
+		cfg: cfg, links: link.New(cfg.Log), ping: ping.New(), bgp: bgp.New(cfg.Log),
+		broken: make(chan struct{}, 1), told: map[string]string{},
+	}
+	s.l2 = l2.New(func() { signal(s.broken) })
+	s.report = newReporter(cfg)
+	s.metrics = newMetrics(s.l2.Stats, s.bgp.Status)
+	if cfg.Metrics != nil {
+		if err := cfg.Metrics.Register(s.metrics); err != nil {
+			return nil, fmt.Errorf("register the speaker's metrics: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// Run announces until ctx ends, and then returns nil after it has withdrawn everything. It must be called in the node's
+// network namespace, once.
+func (s *Speaker) Run(ctx context.Context) error {
+	g, gctx := errgroup.WithContext(ctx)
+	silent := make(chan struct{})
+	g.Go(func() error { return s.links.Run(gctx) })
+	g.Go(func() error { return s.report.run(gctx, silent) })
+	g.Go(func() error {
+		defer close(silent)
+		s.loop(gctx)
+		// Routers first: they are told, neighbours have to find out.
+		s.bgp.Close()
+		s.l2.Close()
+		return nil
+	})
+	if err := g.Wait(); err != nil && ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+// Ready returns what is missing until the node announces what it should: nil after the first complete run of the loop.
+func (s *Speaker) Ready() error {
+	if !s.synced.Load() {
+		return errors.New("the speaker has not announced anything yet: it waits for the API or for the node's interfaces")
+	}
+	return nil
+}
+
+// Cleanup removes what a speaker leaves in the node's kernel when it ends.
+func Cleanup(ctx context.Context) error { return ping.New().Remove(ctx) }
+
+func (s *Speaker) loop(ctx context.Context) {
+	ticker := time.NewTicker(resync)
+	defer ticker.Stop()
+	retry := time.NewTimer(0)
+	defer retry.Stop()
+	<-retry.C
+	delay := retryMin
+	var current plan.Plan
+	for {
+		start := time.Now()
+		if snap, ifaces := s.cfg.Source.Snapshot(), s.links.Interfaces(); snap != nil && ifaces != nil {
+			current = plan.Build(snap, plan.Facts{Node: s.cfg.Node, Interfaces: ifaces})
+			if s.apply(ctx, current) {
+				delay = retryMin
+				retry.Stop()
+			} else {
+				retry.Reset(delay)
+				delay = min(2*delay, retryMax)
+			}
+			s.report.set(observe(s.cfg.Node, snap, current, s.bgp.Status()))
+			s.metrics.observe(current, time.Since(start))
+			s.synced.Store(true)
+		}
+		// Half of the time at most goes into planning, however fast the cluster changes.
+		if !sleep(ctx, max(minInterval, time.Since(start))) {
+			return
+		}
+		for again := false; !again; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-s.bgp.Changed(): // changes what there is to report, and nothing else
+				if snap := s.cfg.Source.Snapshot(); snap != nil {
+					s.report.set(observe(s.cfg.Node, snap, current, s.bgp.Status()))
+				}
+			case <-s.cfg.Source.Changed():
+				again = true
+			case <-s.links.Changed():
+				again = true
+			case <-s.broken:
+				again = true
+			case <-retry.C:
+				again = true
+			case <-ticker.C:
+				again = true
+			}
+		}
+	}
+}
+
+// apply has each driver make its part of the plan true; what one cannot do does not keep the others. Errors are logged
+// when they begin, change and end.
+func (s *Speaker) apply(ctx context.Context, p plan.Plan) (ok bool) {
+	ok = true
+	for _, driver := range []struct {
+		name string
+		set  func() error
+	}{
+		{"l2", func() error { return s.l2.Set(ctx, p.L2) }},
+		{"bgp", func() error { return s.bgp.Set(ctx, p.BGP) }},
+		{"ping", func() error { return s.ping.Set(ctx, p.Ping) }},
+	} {
+		text := ""
+		if err := driver.set(); err != nil {
+			ok, text = false, err.Error()
+			s.metrics.failed(driver.name)
+		}
+		switch {
+		case text == s.told[driver.name]:
+		case text == "":
+			s.cfg.Log.Info("announcing works again", "driver", driver.name)
+		default:
+			s.cfg.Log.Error("cannot announce everything", "driver", driver.name, "err", text)
+		}
+		s.told[driver.name] = text
+	}
+	return ok
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// sleep returns false when ctx ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
