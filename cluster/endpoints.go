@@ -97,7 +97,7 @@ func (s *Snapshot) EligibleEndpoints(svc *Service, port ServicePort, f Family, n
 }
 
 type portEndpoint struct {
-	Endpoint
+	*Endpoint
 	addr netip.AddrPort
 }
 
@@ -113,7 +113,9 @@ func (s *Snapshot) portEndpoints(svc Name, port ServicePort, f Family) []portEnd
 			if p.Name != port.Name || p.Protocol != port.Protocol || p.Port == 0 {
 				continue
 			}
-			for _, ep := range slice.Endpoints {
+			eps = slices.Grow(eps, len(slice.Endpoints))
+			for i := range slice.Endpoints {
+				ep := &slice.Endpoints[i]
 				eps = append(eps, portEndpoint{ep, netip.AddrPortFrom(ep.Addr, p.Port)})
 			}
 		}
@@ -137,9 +139,9 @@ func compareBool(a, b bool) int {
 
 // hintedFor returns which endpoints the topology hints leave to this node: same node before same zone, and all of them
 // as soon as one ready endpoint has no hint or none is meant for here.
-func hintedFor(eps []portEndpoint, node *Node) func(Endpoint) bool {
-	forNode := func(e Endpoint) bool { return slices.Contains(e.ForNodes, node.Name) }
-	forZone := func(e Endpoint) bool { return node.Zone != "" && slices.Contains(e.ForZones, node.Zone) }
+func hintedFor(eps []portEndpoint, node *Node) func(*Endpoint) bool {
+	forNode := func(e *Endpoint) bool { return slices.Contains(e.ForNodes, node.Name) }
+	forZone := func(e *Endpoint) bool { return node.Zone != "" && slices.Contains(e.ForZones, node.Zone) }
 	allNodes, allZones, anyNode, anyZone := true, true, false, false
 	for _, e := range eps {
 		if !e.Ready {
@@ -156,7 +158,7 @@ func hintedFor(eps []portEndpoint, node *Node) func(Endpoint) bool {
 	case allZones && anyZone:
 		return forZone
 	default:
-		return func(Endpoint) bool { return true }
+		return func(*Endpoint) bool { return true }
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 var (
 	web     = []cluster.ServicePort{{Name: "http", Protocol: cluster.TCP, Port: 80, NodePort: 30080}}
 	webEPs  = []cluster.SlicePort{{Name: "http", Protocol: cluster.TCP, Port: 8080}}
-	testCfg = ruleset.Config{Node: "n1", LocalDNS: Addrs("10.96.0.10 fd00:96::a")}
+	testCfg = ruleset.Config{Node: "n1", LocalDNS: cluster.Name{Namespace: "kube-system", Name: "kube-dns"}}
 )
 
 func sample() *cluster.Snapshot {

@@ -3,6 +3,7 @@ package ruleset
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -70,7 +71,7 @@ func (b *Builder) Build(snap *cluster.Snapshot) (Ruleset, []Problem) {
 	var r Ruleset
 	for i, table := range r.Tables() {
 		t := &b.tables[i]
-		*table = t.build(snap, b.cfg.resolve(node, t.family))
+		*table = t.build(snap, b.cfg.resolve(snap, node, t.family))
 		problems = append(problems, t.problems...)
 	}
 	slices.SortFunc(problems, compareProblems)
@@ -79,59 +80,128 @@ func (b *Builder) Build(snap *cluster.Snapshot) (Ruleset, []Problem) {
 
 // tableBuilder builds the table of one family.
 type tableBuilder struct {
-	family   cluster.Family
-	cfg      resolved
-	cache    map[cluster.Name]cached
+	family cluster.Family
+	cfg    resolved
+	// table is what was built last; it is nil at first and after a change of cfg.
+	table *Table
+	// built is what each Service was built from, and in which round that was last seen.
+	built map[cluster.Name]*built
+	round int
+	// classes counts the frontends of each class.
+	classes map[class]int
+	claims  claims
+	// lost is what Services want in vain, since the last Build.
+	lost map[cluster.Name][]frontendID
+	// problems of the last Build.
 	problems []Problem
 }
 
-// cached is what was built for a Service, and from what.
-type cached struct {
+// built is what was built for a Service, and from what.
+type built struct {
 	svc      *cluster.Service
 	slices   []*cluster.Slice
 	vips     []netip.Addr
 	out      *Service
 	problems []Problem
+	round    int
 }
 
 func (b *tableBuilder) build(snap *cluster.Snapshot, cfg resolved) Table {
-	if b.cache == nil || !cfg.equal(b.cfg) {
-		b.cache = map[cluster.Name]cached{}
+	if b.table == nil || !cfg.equal(b.cfg) {
+		b.cfg, b.table = cfg, &Table{}
+		b.built, b.classes, b.claims, b.lost = map[cluster.Name]*built{}, map[class]int{}, newClaims(), nil
 	}
-	b.cfg = cfg
-	b.problems = nil
+	b.cfg.node = cfg.node
+	b.round++
 
-	cache := make(map[cluster.Name]cached, len(snap.Services))
-	claims := make(claims, 2*len(snap.Services))
+	changed := map[cluster.Name]*Service{}
+	seen := 0
 	for name, svc := range snap.Services {
 		if svc.ForeignProxy || svc.Headless || svc.Type == cluster.ExternalName {
 			continue
 		}
-		c, known := b.cache[name]
-		vips := b.vips(snap, svc)
-		if !known || c.svc != svc || !slices.Equal(c.slices, snap.Slices[name]) || !slices.Equal(c.vips, vips) {
-			c = cached{svc: svc, slices: snap.Slices[name], vips: vips}
-			c.out, c.problems = b.service(snap, svc, vips)
+		seen++
+		old, vips := b.built[name], b.vips(snap, svc)
+		if old != nil && old.svc == svc && slices.Equal(old.slices, snap.Slices[name]) && slices.Equal(old.vips, vips) {
+			old.round = b.round
+			continue
 		}
-		cache[name] = c
-		b.problems = append(b.problems, c.problems...)
-		if c.out != nil {
-			claims.add(name, c.out)
+		now := &built{svc: svc, slices: snap.Slices[name], vips: vips, round: b.round}
+		now.out, now.problems = b.service(snap, svc, vips)
+		b.replace(name, old, now)
+		changed[name] = now.out
+	}
+	if seen != len(b.built) {
+		for name, old := range b.built {
+			if old.round != b.round {
+				b.replace(name, old, nil)
+				changed[name] = nil
+			}
 		}
 	}
-	b.cache = cache
+	if len(changed) > 0 || b.table.Services == nil {
+		b.table = b.assemble(changed)
+	}
+	return *b.table
+}
 
-	services := make(map[cluster.Name]*Service, len(cache))
-	for name, c := range cache {
-		if c.out != nil {
-			services[name] = c.out
+// replace notes what is built for a Service; now is nil if it is gone.
+func (b *tableBuilder) replace(name cluster.Name, old, now *built) {
+	if old != nil && old.out != nil {
+		b.claims.remove(name, old.out)
+		for i := range old.out.Frontends {
+			if c := old.out.Frontends[i].class(); b.classes[c] == 1 {
+				delete(b.classes, c)
+			} else {
+				b.classes[c]--
+			}
 		}
 	}
-	b.problems = append(b.problems, claims.settle(services)...)
-	return Table{
-		Family: b.family, Chains: chainsFor(b.family, cfg, services), Services: services,
-		Shared: shared(b.family, cfg, services), NodePortAddresses: cfg.nodePorts,
+	if now == nil {
+		delete(b.built, name)
+		return
 	}
+	b.built[name] = now
+	if now.out != nil {
+		b.claims.add(name, now.out)
+		for i := range now.out.Frontends {
+			b.classes[now.out.Frontends[i].class()]++
+		}
+	}
+}
+
+// assemble returns the table after some Services have changed; nil stands for those that are gone.
+func (b *tableBuilder) assemble(changed map[cluster.Name]*Service) *Table {
+	t := &Table{Family: b.family, Services: maps.Clone(b.table.Services), NodePortAddresses: b.cfg.nodePorts}
+	if t.Services == nil {
+		t.Services = make(map[cluster.Name]*Service, len(changed))
+	}
+	// Those that lost something may have it now.
+	for name := range b.lost {
+		if now := b.built[name]; now != nil {
+			changed[name] = now.out
+		}
+	}
+	for name, svc := range changed {
+		if svc == nil {
+			delete(t.Services, name)
+		} else {
+			t.Services[name] = svc
+		}
+	}
+	b.problems = nil
+	for _, built := range b.built {
+		b.problems = append(b.problems, built.problems...)
+	}
+	b.lost = b.claims.losers()
+	for name, ids := range b.lost {
+		kept, problems := b.claims.without(name, t.Services[name], ids)
+		t.Services[name] = kept
+		b.problems = append(b.problems, problems...)
+	}
+	t.Chains = chainsFor(b.family, b.cfg, b.classes)
+	t.Shared = shared(b.family, b.cfg, t.Services)
+	return t
 }
 
 // vips returns the VIPs of the Service in this family.
@@ -145,7 +215,7 @@ func (b *tableBuilder) service(snap *cluster.Snapshot, svc *cluster.Service, vip
 	if !ip.IsValid() {
 		return nil, nil
 	}
-	out := &Service{Internal: []netip.Addr{ip}, External: vips}
+	out := &Service{ClusterIP: ip, VIPs: vips}
 	var problems []Problem
 	for _, port := range svc.Ports {
 		if port.Port == 0 || port.Protocol.String() == "unknown" {
@@ -264,18 +334,12 @@ func (b *tableBuilder) sources(svc *cluster.Service, vip netip.Addr) []netipx.IP
 }
 
 // chainsFor returns all chains of a table, sorted by name.
-func chainsFor(f cluster.Family, cfg resolved, services map[cluster.Name]*Service) []Chain {
-	classes := map[class]struct{}{}
-	for _, svc := range services {
-		for i := range svc.Frontends {
-			if fr := &svc.Frontends[i]; fr.served() {
-				classes[fr.class()] = struct{}{}
-			}
-		}
-	}
+func chainsFor(f cluster.Family, cfg resolved, classes map[class]int) []Chain {
 	chains := staticChains(f, cfg)
 	for c := range classes {
-		chains = append(chains, c.chains(f, cfg.pods)...)
+		if c.cluster > 0 {
+			chains = append(chains, c.chains(f, cfg.pods)...)
+		}
 	}
 	slices.SortFunc(chains, func(a, b Chain) int { return cmp.Compare(a.Name, b.Name) })
 	return slices.CompactFunc(chains, func(a, b Chain) bool { return a.Name == b.Name })
@@ -284,10 +348,8 @@ func chainsFor(f cluster.Family, cfg resolved, services map[cluster.Name]*Servic
 // shared returns the elements that do not belong to one Service alone.
 func shared(f cluster.Family, cfg resolved, services map[cluster.Name]*Service) []Element {
 	var vips, pods []netip.Addr
-	internal := make([]netip.Addr, 0, len(services))
 	for _, svc := range services {
-		internal = append(internal, svc.Internal...)
-		vips = append(vips, svc.External...)
+		vips = append(vips, svc.VIPs...)
 		pods = append(pods, svc.Pods...)
 	}
 	width := f.Bits() / 8
@@ -296,7 +358,7 @@ func shared(f cluster.Family, cfg resolved, services map[cluster.Name]*Service) 
 		set    SetID
 		addrs  []netip.Addr
 		repeat int
-	}{{ClusterIPs, internal, 1}, {VIPs, vips, 1}, {Hairpin, pods, 2}} {
+	}{{VIPs, vips, 1}, {Hairpin, pods, 2}} {
 		slices.SortFunc(s.addrs, netip.Addr.Compare)
 		for _, a := range slices.Compact(s.addrs) {
 			key := make([]byte, 0, 2*width)

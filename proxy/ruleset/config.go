@@ -15,9 +15,9 @@ type Config struct {
 	Node string
 	// ClusterCIDRs tell a pod's address where the Node object has no pod CIDRs.
 	ClusterCIDRs []netip.Prefix
-	// LocalDNS are addresses at which this node's own DNS server answers on port 53: packets to them are neither
-	// translated nor refused. Empty when the DNS part does not run.
-	LocalDNS []netip.Addr
+	// LocalDNS is the Service at whose cluster IPs this node's own DNS server answers on port 53: packets to it are
+	// neither translated nor refused. The zero value when the DNS part does not run.
+	LocalDNS cluster.Name
 	// NodePortAddresses serve node ports. Empty: the node's primary internal address of each family.
 	NodePortAddresses []netip.Addr
 	// DropInvalid drops packets from pods that conntrack cannot place: they would leave untranslated and end the
@@ -38,7 +38,11 @@ type resolved struct {
 }
 
 // resolve returns what one family's table depends on.
-func (cfg Config) resolve(node *cluster.Node, f cluster.Family) resolved {
+func (cfg Config) resolve(snap *cluster.Snapshot, node *cluster.Node, f cluster.Family) resolved {
+	var localDNS []netip.Addr
+	if dns := snap.Services[cfg.LocalDNS]; dns != nil {
+		localDNS = dns.ClusterIPs
+	}
 	ofFamily := func(addrs []netip.Addr) []netip.Addr {
 		return slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return cluster.FamilyOf(a) != f })
 	}
@@ -50,7 +54,7 @@ func (cfg Config) resolve(node *cluster.Node, f cluster.Family) resolved {
 		pods:        prefixes(node.PodCIDRs),
 		nodePorts:   ofFamily(cfg.NodePortAddresses),
 		internal:    ofFamily(node.InternalIPs),
-		localDNS:    ofFamily(cfg.LocalDNS),
+		localDNS:    ofFamily(localDNS),
 		dropInvalid: cfg.DropInvalid,
 	}
 	if len(r.pods) == 0 {

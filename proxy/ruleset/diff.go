@@ -93,11 +93,14 @@ func (s *Service) Elements() []Element {
 	if s == nil {
 		return nil
 	}
-	n := 0
+	n := 1
 	for i := range s.Frontends {
 		n += 2 + len(s.Frontends[i].Endpoints) + len(s.Frontends[i].Local)
 	}
 	out := make([]Element, 0, n)
+	if s.ClusterIP.IsValid() {
+		out = append(out, Element{Set: ClusterIPs, Key: string(s.ClusterIP.AsSlice())})
+	}
 	for i := range s.Frontends {
 		out = s.Frontends[i].appendElements(out)
 	}
@@ -105,7 +108,7 @@ func (s *Service) Elements() []Element {
 }
 
 func diffServices(old, new *Service) Delta {
-	if old != nil && new != nil && slices.EqualFunc(old.Frontends, new.Frontends, func(a, b Frontend) bool { return a.equal(&b) }) {
+	if old != nil && new != nil && old.ClusterIP == new.ClusterIP && slices.EqualFunc(old.Frontends, new.Frontends, func(a, b Frontend) bool { return a.equal(&b) }) {
 		return Delta{}
 	}
 	return diffElements(old.Elements(), new.Elements())
@@ -136,6 +139,9 @@ func diffElements(old, new []Element) Delta {
 }
 
 func diffChains(have, want []Chain) (changed []Chain, stale []string) {
+	if reflect.DeepEqual(have, want) {
+		return nil, nil
+	}
 	old := make(map[string]Chain, len(have))
 	for _, c := range have {
 		old[c.Name] = c

@@ -16,8 +16,9 @@ import (
 type Service struct {
 	// Frontends in the order of their ports.
 	Frontends []Frontend
-	// Internal and External are the cluster IPs and the VIPs.
-	Internal, External []netip.Addr
+	// ClusterIP of the Service, the zero Addr if another Service has it, and its VIPs.
+	ClusterIP netip.Addr
+	VIPs      []netip.Addr
 	// Pods are the addresses of endpoints on this node, which may be their own clients.
 	Pods []netip.Addr
 }

@@ -2,6 +2,7 @@
 package snaptest
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 
@@ -110,4 +111,49 @@ func Addrs(s string) []netip.Addr {
 		out = append(out, netip.MustParseAddr(f))
 	}
 	return out
+}
+
+// Large returns a Snapshot of n dual-stack Services of type ClusterIP, each with one TCP port and the given number of
+// endpoints in each family, on ten nodes of which "n1" is the first.
+func Large(n, endpoints int) *cluster.Snapshot {
+	s := Snapshot(Node("n1", "10.0.0.1 fd00::1", "10.244.1.0/24 fd00:244:1::/64"))
+	for i := range n {
+		name := Name(fmt.Sprintf("svc-%05d", i))
+		s.Services[name] = &cluster.Service{
+			Name: name, ClusterIPs: []netip.Addr{nth("10.96.0.0", i+1), nth("fd00:96::", i+1)},
+			Ports: []cluster.ServicePort{{Name: "http", Protocol: cluster.TCP, Port: 80}},
+		}
+		s.Slices[name] = []*cluster.Slice{LargeSlice(name, cluster.IPv4, i, endpoints), LargeSlice(name, cluster.IPv6, i, endpoints)}
+	}
+	return s
+}
+
+// LargeSlice returns the slice of the i-th Service of Large, with any number of endpoints.
+func LargeSlice(name cluster.Name, f cluster.Family, i, endpoints int) *cluster.Slice {
+	s := &cluster.Slice{
+		Name: name.Name + "-" + f.String(), Service: name, Family: f,
+		Ports: []cluster.SlicePort{{Name: "http", Protocol: cluster.TCP, Port: 8080}},
+	}
+	base := "10.128.0.0"
+	if f == cluster.IPv6 {
+		base = "fd00:128::"
+	}
+	for j := range endpoints {
+		s.Endpoints = append(s.Endpoints, cluster.Endpoint{
+			Addr: nth(base, 16*i+j), Node: fmt.Sprintf("n%d", 1+j%10), Ready: true, Serving: true,
+		})
+	}
+	return s
+}
+
+// nth returns the n-th address behind base.
+func nth(base string, n int) netip.Addr {
+	b := netip.MustParseAddr(base).AsSlice()
+	for i := len(b) - 1; n > 0; i-- {
+		n += int(b[i])
+		b[i] = byte(n)
+		n >>= 8
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
 }
