@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
 
 	"github.com/seamark-io/seamark/cluster"
 	"github.com/seamark-io/seamark/dns/bind"
@@ -131,6 +133,7 @@ func upstream(t *testing.T, addr string) {
 			}
 		case name == "slow.example.com.":
 			time.Sleep(time.Second)
+			m.Answer = []dns.RR{mustRR("slow.example.com. 300 A 198.51.100.8")}
 		default:
 			m.Rcode = dns.RcodeNameError
 			m.Ns = []dns.RR{mustRR("example.com. 60 SOA ns.example.com. root.example.com. 1 2 3 4 60")}
@@ -182,7 +185,7 @@ func TestServeClusterIPs(t *testing.T) {
 			chain output { type nat hook output priority -100; ip daddr 10.96.0.0/12 meta l4proto { tcp, udp } th dport 53 dnat to 127.0.0.99:5399; }
 			chain tracked { type filter hook input priority filter; th dport 53 ct state new counter; }
 		}`)
-	pod := newPod(t)
+	pod := newPod(t, 0)
 	upstream(t, "127.0.0.1:5300")
 	addresses, err := bind.New()
 	if err != nil {
@@ -251,7 +254,14 @@ func TestServeClusterIPs(t *testing.T) {
 	if got := netnstest.Exec(t, "ip", "addr", "show", "dev", "lo"); strings.Contains(got, "10.96.0.10/") || strings.Contains(got, "fd00:10:96::a/") {
 		t.Errorf("old addresses are still there:\n%s", got)
 	}
+	// A query that is under way elsewhere is answered before the end.
+	slow := make(chan string)
+	go func() { slow <- pod.dig("+short", "slow.example.com", "@10.96.0.11") }()
+	time.Sleep(300 * time.Millisecond)
 	end()
+	if got := <-slow; got != "198.51.100.8" {
+		t.Errorf("query under way at the end: %s", got)
+	}
 	if got := netnstest.Exec(t, "ip", "addr", "show", "dev", "lo"); strings.Contains(got, "10.96.0.") {
 		t.Errorf("addresses are still there after the end:\n%s", got)
 	}
@@ -285,10 +295,88 @@ func TestServeClusterIPs(t *testing.T) {
 	})
 }
 
+// TestHandover asks from a pod without a pause while the server starts beside another DNS, to which the service proxy
+// sends the queries otherwise, and ends: no query may be lost.
+func TestHandover(t *testing.T) {
+	if !netnstest.Isolated(t) {
+		return
+	}
+	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0); err != nil {
+		t.Fatal(err)
+	}
+	asking, other := newPod(t, 0), newPod(t, 1)
+	netnstest.Exec(t, "nft", `
+		table ip proxy {
+			chain prerouting { type nat hook prerouting priority dstnat; ip daddr 10.96.0.10 udp dport 53 dnat to 10.244.1.2:53; }
+		}`)
+	other.inside(t, func() {
+		conn, err := net.ListenPacket("udp", "10.244.1.2:53")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		srv := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+			m := new(dns.Msg).SetReply(q)
+			m.Answer = []dns.RR{mustRR(q.Question[0].Name + " 5 A 192.0.2.99")}
+			_ = w.WriteMsg(m)
+		})}
+		go func() { _ = srv.ActivateAndServe() }()
+		t.Cleanup(func() { _ = srv.Shutdown() })
+	})
+	var stop atomic.Bool
+	answers := make(chan string, 1<<20)
+	asked := make(chan struct{})
+	go func() {
+		defer close(asked)
+		asking.inside(t, func() {
+			c := &dns.Client{Timeout: time.Second}
+			for !stop.Load() {
+				m, _, err := c.Exchange(new(dns.Msg).SetQuestion("web.test.svc.cluster.local.", dns.TypeA), "10.96.0.10:53")
+				switch {
+				case err != nil:
+					answers <- err.Error()
+				case len(m.Answer) != 1:
+					answers <- dns.RcodeToString[m.Rcode]
+				default:
+					answers <- m.Answer[0].(*dns.A).A.String()
+				}
+			}
+		})
+	}()
+	addresses, err := bind.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(addresses.Close)
+	src := newSource()
+	src.set(snapshot("10.96.0.10"))
+	time.Sleep(100 * time.Millisecond)
+	for range 3 {
+		s, end := run(t, Config{Source: src, Zone: zoneConfig, Addresses: addresses, Notrack: &notrack.Driver{}})
+		eventually(t, "ready", s.Ready)
+		time.Sleep(100 * time.Millisecond)
+		end()
+		time.Sleep(100 * time.Millisecond)
+	}
+	stop.Store(true)
+	<-asked
+	close(answers)
+	turns, last, counts := []string{}, "", map[string]int{}
+	for a := range answers {
+		if counts[a]++; a != last {
+			turns, last = append(turns, a), a
+		}
+	}
+	t.Logf("answers: %v", counts)
+	if want := "192.0.2.99 10.96.0.30 192.0.2.99 10.96.0.30 192.0.2.99 10.96.0.30 192.0.2.99"; strings.Join(turns, " ") != want {
+		t.Errorf("answers came from %v, want %s", turns, want)
+	}
+}
+
 // pod is a network namespace behind the node.
 type pod struct{ pid string }
 
-func newPod(t *testing.T) pod {
+func newPod(t *testing.T, n int) pod {
 	t.Helper()
 	cmd := exec.Command("sleep", "300")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
@@ -297,19 +385,43 @@ func newPod(t *testing.T) pod {
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	p := pod{strconv.Itoa(cmd.Process.Pid)}
-	netnstest.Exec(t, "ip", "link", "add", "pod", "type", "veth", "peer", "name", "eth0", "netns", p.pid)
+	link, v4, v6 := fmt.Sprintf("pod%d", n), fmt.Sprintf("10.244.%d.", n), fmt.Sprintf("fd00:10:244:%d::", n)
+	netnstest.Exec(t, "ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", p.pid)
 	for _, args := range []string{
-		"link set pod up", "addr add 10.244.0.1/24 dev pod", "addr add fd00:10:244::1/64 dev pod nodad",
+		"link set " + link + " up", "addr add " + v4 + "1/24 dev " + link, "addr add " + v6 + "1/64 nodad dev " + link,
 	} {
 		netnstest.Exec(t, "ip", strings.Fields(args)...)
 	}
 	for _, args := range []string{
-		"link set eth0 up", "addr add 10.244.0.2/24 dev eth0", "addr add fd00:10:244::2/64 dev eth0 nodad",
-		"route add default via 10.244.0.1", "-6 route add default via fd00:10:244::1",
+		"link set eth0 up", "addr add " + v4 + "2/24 dev eth0", "addr add " + v6 + "2/64 nodad dev eth0",
+		"route add default via " + v4 + "1", "-6 route add default via " + v6 + "1",
 	} {
 		netnstest.Exec(t, "nsenter", append([]string{"-t", p.pid, "-n", "ip"}, strings.Fields(args)...)...)
 	}
 	return p
+}
+
+// inside runs f in the pod's network namespace: sockets that it opens itself are there.
+func (p pod) inside(t *testing.T, f func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		// The thread ends with the goroutine, and nobody else gets it.
+		runtime.LockOSThread()
+		ns, err := os.Open("/proc/" + p.pid + "/ns/net")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer ns.Close()
+		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+			t.Error(err)
+			return
+		}
+		f()
+	}()
+	<-done
 }
 
 func (p pod) dig(args ...string) string {

@@ -16,8 +16,8 @@ import (
 )
 
 // How often the loop runs: at once after a change, then not again before minInterval, or restFactor times as long as
-// the last run took, so that it never takes more than a tenth of a CPU however large the cluster; after an error with
-// back-off; and without any reason every resync, which also finds a changed resolv.conf.
+// the zone took to build, so that it never takes more than a tenth of a CPU however large the cluster; after an error
+// with back-off; and without any reason every resync, which also finds a changed resolv.conf.
 const (
 	minInterval = 50 * time.Millisecond
 	restFactor  = 9
@@ -31,10 +31,14 @@ type Server struct {
 	cfg     Config
 	handler *handler
 
-	// snapshot that the zone was built from.
+	// snapshot that the zone was built from, and how long that took.
 	snapshot *cluster.Snapshot
+	took     time.Duration
 	// adopted are the addresses that an earlier process left.
-	adopted   []netip.Addr
+	adopted []netip.Addr
+	// served are the addresses of the last full pass, and checked is when it was.
+	served    []netip.Addr
+	checked   time.Time
 	listeners map[netip.AddrPort]*listener
 	failures  chan struct{}
 	state     atomic.Pointer[state]
@@ -81,7 +85,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	retry := firstRetry
 	for {
-		next, begin := resync, time.Now()
+		next := resync
 		if err := s.RunOnce(ctx); err != nil {
 			s.cfg.Log.LogAttrs(ctx, slog.LevelError, "DNS", slog.Any("error", err))
 			next, retry = retry, min(2*retry, lastRetry)
@@ -91,7 +95,7 @@ func (s *Server) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(max(minInterval, restFactor*time.Since(begin))):
+		case <-time.After(max(minInterval, restFactor*s.took)):
 		}
 		select {
 		case <-ctx.Done():
@@ -107,7 +111,11 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) RunOnce(ctx context.Context) error {
 	s.updateZone()
 	addrs := s.addresses()
-	err := errors.Join(s.updateListeners(ctx, addrs), s.updateForwarder(ctx))
+	if s.settled(addrs) {
+		return nil
+	}
+	err := errors.Join(s.updateListeners(ctx, addrs, s.cfg.Listen), s.updateForwarder(ctx))
+	s.served, s.checked = addrs, time.Now()
 	s.handler.metrics.listeners.Set(float64(len(s.listeners)))
 	switch {
 	case err != nil:
@@ -121,6 +129,16 @@ func (s *Server) RunOnce(ctx context.Context) error {
 	return err
 }
 
+// settled reports whether a change was one of the zone alone, as nearly all are.
+func (s *Server) settled(addrs []netip.Addr) bool {
+	for _, l := range s.listeners {
+		if !l.alive() {
+			return false
+		}
+	}
+	return s.Ready() == nil && slices.Equal(addrs, s.served) && time.Since(s.checked) < resync
+}
+
 func (s *Server) updateZone() {
 	snap := s.cfg.Source.Snapshot()
 	if snap == nil || snap == s.snapshot {
@@ -129,8 +147,8 @@ func (s *Server) updateZone() {
 	begin := time.Now()
 	z := zone.Build(s.cfg.Zone, snap, s.handler.zone.Load())
 	s.handler.zone.Store(z)
-	s.snapshot = snap
-	s.handler.metrics.zoneBuild.Observe(time.Since(begin).Seconds())
+	s.snapshot, s.took = snap, time.Since(begin)
+	s.handler.metrics.zoneBuild.Observe(s.took.Seconds())
 	s.handler.metrics.zoneRecords.Set(float64(z.Records()))
 }
 
@@ -149,11 +167,11 @@ func (s *Server) addresses() []netip.Addr {
 	return svc.ClusterIPs
 }
 
-// updateListeners listens at exactly these addresses and at Config.Listen. Packets for an address bypass the service
+// updateListeners listens at exactly these addresses, at port 53, and at those in more. Packets for an address bypass the service
 // proxy only while somebody listens: before and after, and if the port is taken, they go where the proxy sends them.
-func (s *Server) updateListeners(ctx context.Context, addrs []netip.Addr) error {
+func (s *Server) updateListeners(ctx context.Context, addrs []netip.Addr, more []netip.AddrPort) error {
 	var errs []error
-	want := slices.Clone(s.cfg.Listen)
+	want := slices.Clone(more)
 	for _, a := range addrs {
 		want = append(want, netip.AddrPortFrom(a, Port))
 	}
@@ -247,8 +265,7 @@ func (s *Server) end() {
 	s.state.Store(&state{errors.New("DNS has ended")})
 	ctx, cancel := context.WithTimeout(context.Background(), 2*drain)
 	defer cancel()
-	s.cfg.Listen = nil
-	if err := s.updateListeners(ctx, nil); err != nil {
+	if err := s.updateListeners(ctx, nil, nil); err != nil {
 		s.cfg.Log.LogAttrs(ctx, slog.LevelError, "giving the DNS addresses back", slog.Any("error", err))
 	}
 	s.handler.forward.Load().stop()
