@@ -39,13 +39,14 @@ packages: ## Install the Debian packages that the lab and the tests need
 # Go knows better than make what has changed.
 .PHONY: FORCE
 FORCE:
-bin/seamark-%: FORCE
+bin/seamark-controller bin/seamark-node: bin/%: FORCE
 	@echo "build $@"
-	$(GO) build $(GOFLAGS) -ldflags '$(LDFLAGS)' -o $@ ./cmd/seamark-$*
-bin/%: FORCE
+	@$(GO) build $(GOFLAGS) -ldflags '$(LDFLAGS)' -o $@ ./cmd/$*
+bin/demo bin/e2e bin/image bin/lab: bin/%: FORCE
 	@echo "build $@"
-	$(GO) -C integration build $(GOFLAGS) -o ../$@ ./cmd/$*
-bin/images/seamark-%.tar: bin/seamark-% bin/image manifests/images/%/Dockerfile
+	@$(GO) -C integration build $(GOFLAGS) -o ../$@ ./cmd/$*
+bin/images/seamark-controller.tar bin/images/seamark-node.tar: bin/images/seamark-%.tar: bin/seamark-% bin/image manifests/images/%/Dockerfile
+	@mkdir -p $(@D)
 	bin/image -f manifests/images/$*/Dockerfile -t ghcr.io/seamark-io/seamark-$*:$(VERSION) -o $@ .
 
 ## Test
@@ -60,10 +61,10 @@ scenarios: images bin/lab ## What users do, in a lab of three nodes
 	$(GO) -C integration test -count=1 -timeout 40m -v ./scenarios
 
 e2e-listed: images bin/e2e ## The upstream specs that Seamark's proxy, DNS and load balancer are known to pass
-	bin/e2e run --proxy seamark --dns seamark --lb seamark --list integration/e2e/seamark.txt
+	bin/e2e run --out bin/reports/e2e --proxy seamark --dns seamark --lb seamark --list integration/e2e/seamark.txt
 
 e2e: $(if $(filter seamark,$(LAB_LB)),images) bin/e2e ## Upstream e2e specs: LAB_PROXY=seamark|kube-proxy LAB_DNS=seamark|coredns FOCUS=… SKIP=…
-	bin/e2e run --proxy $(LAB_PROXY) --dns $(LAB_DNS) --lb $(LAB_LB) $(if $(FOCUS),--focus '$(FOCUS)') $(if $(SKIP),--skip '$(SKIP)')
+	bin/e2e run --out bin/reports/e2e --proxy $(LAB_PROXY) --dns $(LAB_DNS) --lb $(LAB_LB) $(if $(FOCUS),--focus '$(FOCUS)') $(if $(SKIP),--skip '$(SKIP)')
 
 FUZZTIME ?= 10s
 fuzz: ## Each fuzz target for FUZZTIME (10s)
