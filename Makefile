@@ -61,10 +61,10 @@ scenarios: images bin/lab ## What users do, in a lab of three nodes
 	$(GO) -C integration test -count=1 -timeout 40m -v ./scenarios
 
 e2e-listed: images bin/e2e ## The upstream specs that Seamark's proxy, DNS and load balancer are known to pass
-	bin/e2e run --out bin/reports/e2e --proxy seamark --dns seamark --lb seamark --list integration/e2e/seamark.txt
+	bin/e2e run --proxy seamark --dns seamark --lb seamark --list integration/e2e/seamark.txt
 
 e2e: $(if $(filter seamark,$(LAB_LB)),images) bin/e2e ## Upstream e2e specs: LAB_PROXY=seamark|kube-proxy LAB_DNS=seamark|coredns FOCUS=… SKIP=…
-	bin/e2e run --out bin/reports/e2e --proxy $(LAB_PROXY) --dns $(LAB_DNS) --lb $(LAB_LB) $(if $(FOCUS),--focus '$(FOCUS)') $(if $(SKIP),--skip '$(SKIP)')
+	bin/e2e run --proxy $(LAB_PROXY) --dns $(LAB_DNS) --lb $(LAB_LB) $(if $(FOCUS),--focus '$(FOCUS)') $(if $(SKIP),--skip '$(SKIP)')
 
 FUZZTIME ?= 10s
 fuzz: ## Each fuzz target for FUZZTIME (10s)

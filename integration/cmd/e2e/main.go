@@ -122,7 +122,7 @@ The status is 0 only if each of the specs has run and passed.`,
 	f.StringVar(&o.skip, "skip", "", "no specs whose names match the `REGEXP`")
 	f.IntVar(&o.procs, "procs", 6, "specs at a time")
 	f.DurationVar(&o.timeout, "timeout", 50*time.Minute, "time for all specs")
-	f.StringVar(&o.out, "out", "bin/e2e", "`DIRECTORY` for junit.xml and e2e.log")
+	f.StringVar(&o.out, "out", "bin/reports/e2e", "`DIRECTORY` for junit.xml and e2e.log")
 	return cmd
 }
 
