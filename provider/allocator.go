@@ -239,7 +239,7 @@ func (a *allocator) vipSeen(vip *v1alpha1.VIP) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.leaving[addr] == vip.UID {
+	if uid, ok := a.leaving[addr]; ok && uid == vip.UID {
 		return
 	}
 	delete(a.leaving, addr)

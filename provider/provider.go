@@ -286,12 +286,12 @@ func dropManagedFields(obj any) (any, error) {
 }
 
 func informer[T runtime.Object, L runtime.Object](r client.Resource[T, L], example runtime.Object) cache.SharedIndexInformer {
-	return cache.NewSharedIndexInformer(&cache.ListWatch{
+	return cache.NewSharedIndexInformer(cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return r.List(ctx, o) },
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			return r.Watch(ctx, o)
 		},
-	}, example, 0, nil)
+	}, r), example, 0, nil)
 }
 
 // get returns an object of a cluster-scoped kind from an informer. It must not be changed.

@@ -50,6 +50,10 @@ func Check(ctx context.Context, c Config) error {
 	if err := c.waitForServer(ctx); err != nil {
 		return err
 	}
+	return c.check(ctx)
+}
+
+func (c *Config) check(ctx context.Context) error {
 	return errors.Join(c.checkKinds(), c.checkAccess(ctx))
 }
 

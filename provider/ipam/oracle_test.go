@@ -179,7 +179,7 @@ func list(p cluster.Pool) (out []netip.Addr) {
 
 // Random pools, requests, releases and pool changes: the index decides and counts as the oracle does at every step.
 func TestAgainstOracle(t *testing.T) {
-	const steps = 20_000
+	const steps = 10_000
 	rnd := rand.New(rand.NewPCG(1, 2))
 	all := []cluster.Pool{
 		poolOf(t, "a", "192.0.2.0/29", "192.0.2.12-192.0.2.14"), poolOf(t, "b", "198.51.100.253-198.51.101.2", "2001:db8::/126"),

@@ -1,0 +1,159 @@
+package provider
+
+import (
+	"reflect"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/seamark-io/seamark/api/v1alpha1"
+)
+
+func alive(node string) bool { return node != "dead" }
+
+func TestVIPStatus(t *testing.T) {
+	type announcers = []v1alpha1.Announcer
+	for _, tt := range []struct {
+		name string
+		in   announcers
+		want v1alpha1.VIPStatus
+	}{
+		{name: "nobody yet"},
+		{
+			name: "one owner", in: announcers{{Node: "n2", Via: "ARP"}},
+			want: v1alpha1.VIPStatus{Nodes: "n2", Via: "ARP", Announcers: announcers{{Node: "n2", Via: "ARP"}}},
+		},
+		{
+			name: "owner and routers; a dead node is taken out",
+			in:   announcers{{Node: "n2", Via: "BGP"}, {Node: "dead", Via: "ARP"}, {Node: "n1", Via: "BGP"}, {Node: "n1", Via: "ARP"}},
+			want: v1alpha1.VIPStatus{Nodes: "n1,n2", Via: "ARP,BGP", Announcers: announcers{{Node: "n2", Via: "BGP"}, {Node: "n1", Via: "BGP"}, {Node: "n1", Via: "ARP"}}},
+		},
+		{name: "only a dead node", in: announcers{{Node: "dead", Via: "ARP"}}},
+		{
+			name: "more than fit a column", in: announcers{{Node: "1"}, {Node: "2"}, {Node: "3"}, {Node: "4"}, {Node: "5"}, {Node: "6"}},
+			want: v1alpha1.VIPStatus{Nodes: "1,2,3,4,+2", Announcers: announcers{{Node: "1"}, {Node: "2"}, {Node: "3"}, {Node: "4"}, {Node: "5"}, {Node: "6"}}},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			vip := &v1alpha1.VIP{Spec: v1alpha1.VIPSpec{Services: []v1alpha1.ServiceReference{{Namespace: "shop", Name: "web"}, {Namespace: "shop", Name: "api"}}}}
+			vip.Status = v1alpha1.VIPStatus{Nodes: "stale", Via: "stale", Announcers: tt.in}
+			tt.want.Services = "shop/api,shop/web"
+			if got := vipStatus(vip, alive); !reflect.DeepEqual(got, tt.want) {
+				t.Errorf("got  %+v\nwant %+v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestPeerStatus(t *testing.T) {
+	type nodes = []v1alpha1.BGPPeerNode
+	for _, tt := range []struct {
+		name                 string
+		in                   nodes
+		established, message string
+	}{
+		{name: "nobody yet"},
+		{name: "all", in: nodes{{Node: "n1", State: "Established"}, {Node: "n2", State: "Established"}}, established: "2/2"},
+		{name: "a dead node does not count", in: nodes{{Node: "dead", State: "Established"}, {Node: "n2", State: "Established"}}, established: "1/1"},
+		{
+			name:        "the same trouble is told once",
+			in:          nodes{{Node: "n3", State: "Active", LastError: "wrong ASN"}, {Node: "n1", State: "Active", LastError: "wrong ASN"}, {Node: "n2", State: "Established"}, {Node: "n4", State: "Connect"}},
+			established: "1/4", message: "n1,n3: wrong ASN; n4: state Connect",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := peerStatus(&v1alpha1.BGPPeer{Status: v1alpha1.BGPPeerStatus{Established: "stale", Message: "stale", Nodes: tt.in}}, alive)
+			if got.Established != tt.established || got.Message != tt.message {
+				t.Errorf("got %q, %q; want %q, %q", got.Established, got.Message, tt.established, tt.message)
+			}
+		})
+	}
+}
+
+// What nodes write is gathered, and taken out when the node dies.
+func TestViews(t *testing.T) {
+	inWorld(t, func(w *world) {
+		for _, name := range []string{"n1", "n2"} {
+			w.must(w.kube.Tracker().Add(&corev1.Node{
+				ObjectMeta: metav1.ObjectMeta{Name: name},
+				Status:     corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}},
+			}))
+		}
+		w.controller()
+		w.pool("default", "192.0.2.0/32")
+		w.service("web")
+		_, err := w.seamark.BGPPeers.Create(w.Context(), &v1alpha1.BGPPeer{ObjectMeta: metav1.ObjectMeta{Name: "router"}, Status: v1alpha1.BGPPeerStatus{
+			Nodes: []v1alpha1.BGPPeerNode{{Node: "n1", State: "Established"}, {Node: "n2", State: "Active", LastError: "no route to host"}},
+		}}, metav1.CreateOptions{})
+		w.must(err)
+		vip, err := w.seamark.VIPs.Get(w.Context(), "192.0.2.0", metav1.GetOptions{})
+		w.must(err)
+		vip.Status.Announcers = []v1alpha1.Announcer{{Node: "n1", Via: "BGP"}, {Node: "n2", Via: "BGP"}}
+		_, err = w.seamark.VIPs.UpdateStatus(w.Context(), vip, metav1.UpdateOptions{})
+		w.must(err)
+		w.settle()
+		w.wantViews("shop/web n1,n2 BGP", "1/2 n2: no route to host")
+
+		patch := `{"status":{"conditions":[{"type":"Ready","status":"Unknown"}]}}`
+		_, err = w.kube.CoreV1().Nodes().Patch(w.Context(), "n2", types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{}, "status")
+		w.must(err)
+		w.settle()
+		w.wantViews("shop/web n1 BGP", "1/1 ")
+		w.must(w.kube.CoreV1().Nodes().Delete(w.Context(), "n1", metav1.DeleteOptions{}))
+		w.settle()
+		w.wantViews("shop/web  ", " ")
+	})
+}
+
+func (w *world) wantViews(vip, peer string) {
+	w.Helper()
+	v, err := w.seamark.VIPs.Get(w.Context(), "192.0.2.0", metav1.GetOptions{})
+	w.must(err)
+	if got := v.Status.Services + " " + v.Status.Nodes + " " + v.Status.Via; got != vip {
+		w.Errorf("VIP: %q; want %q", got, vip)
+	}
+	p, err := w.seamark.BGPPeers.Get(w.Context(), "router", metav1.GetOptions{})
+	w.must(err)
+	if got := p.Status.Established + " " + p.Status.Message; got != peer {
+		w.Errorf("BGPPeer: %q; want %q", got, peer)
+	}
+}
+
+func TestConditionPatch(t *testing.T) {
+	now := metav1.NewTime(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+	earlier := metav1.NewTime(now.Add(-time.Hour))
+	allocated := metav1.Condition{Type: v1alpha1.ServiceAddressAllocated, Status: metav1.ConditionTrue, Reason: "Allocated", Message: "192.0.2.1", LastTransitionTime: earlier}
+	for _, tt := range []struct {
+		name    string
+		have    []metav1.Condition
+		outcome outcome
+		changes bool
+		since   metav1.Time
+	}{
+		{name: "new", outcome: outcome{status: "True", reason: "Allocated", message: "192.0.2.1"}, changes: true, since: now},
+		{name: "the same", have: []metav1.Condition{allocated}, outcome: outcome{status: "True", reason: "Allocated", message: "192.0.2.1"}},
+		{name: "another address is no transition", have: []metav1.Condition{allocated}, outcome: outcome{status: "True", reason: "Allocated", message: "192.0.2.2"}, changes: true, since: earlier},
+		{name: "a failure is", have: []metav1.Condition{allocated}, outcome: outcome{status: "False", reason: "PoolExhausted", message: "full"}, changes: true, since: now},
+		{name: "taken away", have: []metav1.Condition{allocated}, changes: true},
+		{name: "nothing to take away"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			svc := &corev1.Service{Status: corev1.ServiceStatus{Conditions: tt.have}}
+			patch := conditionPatch(svc, tt.outcome, now)
+			if (patch != nil) != tt.changes {
+				t.Fatalf("patch %v", patch)
+			}
+			if patch == nil {
+				return
+			}
+			entry := patch.(map[string]any)["status"].(map[string]any)["conditions"].([]any)[0]
+			c, ok := entry.(*metav1.Condition)
+			if ok != (tt.outcome.status != "") || ok && !c.LastTransitionTime.Equal(&tt.since) {
+				t.Errorf("patch %+v", entry)
+			}
+		})
+	}
+}

@@ -1,0 +1,288 @@
+package provider
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/managedfields"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/gentype"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
+	"k8s.io/client-go/tools/record"
+	servicecontroller "k8s.io/cloud-provider/controllers/service"
+	controllersmetrics "k8s.io/component-base/metrics/prometheus/controllers"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/ptr"
+
+	"github.com/seamark-io/seamark/api/client"
+	"github.com/seamark-io/seamark/api/v1alpha1"
+)
+
+// world is an API server, faked at the clients, and controllers that work on it: real ones, with the stock service
+// controller in front. It lives in a synctest bubble: hours pass at once, and settle waits until nothing moves.
+type world struct {
+	*testing.T
+	kube    *fake.Clientset
+	seamark *client.Client
+	fake    *clienttesting.Fake // of the Seamark objects
+	events  *record.FakeRecorder
+
+	mu          sync.Mutex
+	stockEvents map[string][]string
+}
+
+// TestMain keeps the stock controller's log out of the tests' output.
+func TestMain(m *testing.M) {
+	klog.SetLogger(logr.Discard())
+	os.Exit(m.Run())
+}
+
+func inWorld(t *testing.T, f func(w *world)) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{T: t, kube: fake.NewClientset(), events: record.NewFakeRecorder(1000), stockEvents: map[string][]string{}}
+		w.kube.PrependReactor("create", "events", w.noteEvent)
+		w.seamark, w.fake = fakeSeamark(t)
+		w.must(w.kube.Tracker().Add(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}))
+		f(w)
+	})
+}
+
+// controller starts a controller and returns what stops it.
+func (w *world) controller() (stop func()) {
+	ctx, cancel := context.WithCancel(w.Context())
+	p, err := New(Config{Kube: w.kube, Seamark: w.seamark, Events: w.events, Log: slog.New(slog.DiscardHandler)})
+	w.must(err)
+	shared := informers.NewSharedInformerFactory(w.kube, 0)
+	p.SetInformers(shared)
+	stock, err := servicecontroller.New(p, w.kube, p.Services(shared.Core().V1().Services()), shared.Core().V1().Nodes(), "kubernetes", nil)
+	w.must(err)
+	var wg sync.WaitGroup
+	wg.Go(func() { stock.Run(ctx, 8, controllersmetrics.NewControllerManagerMetrics("test")) })
+	wg.Go(func() { _ = p.Run(ctx) })
+	shared.Start(ctx.Done())
+	w.settle()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		wg.Wait()
+		shared.Shutdown()
+		for _, q := range []*queue{p.poolStatus, p.views, p.conditions, p.garbage} {
+			q.ShutDown()
+		}
+		w.settle()
+	})
+	w.Cleanup(stop)
+	return stop
+}
+
+// settle lets the short delays pass that changes are gathered in.
+func (w *world) settle() {
+	for range 5 {
+		time.Sleep(settle)
+		synctest.Wait()
+	}
+}
+
+func (w *world) must(err error) {
+	w.Helper()
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+var generation atomic.Int64 //nolint:gochecknoglobals // only has to grow
+
+// pool creates or replaces an IPPool.
+func (w *world) pool(name string, addresses ...string) {
+	w.Helper()
+	p := &v1alpha1.IPPool{ObjectMeta: metav1.ObjectMeta{Name: name, Generation: generation.Add(1)}, Spec: v1alpha1.IPPoolSpec{Addresses: addresses}}
+	old, err := w.seamark.IPPools.Get(w.Context(), name, metav1.GetOptions{})
+	if err == nil {
+		p.Status = old.Status
+		_, err = w.seamark.IPPools.Update(w.Context(), p, metav1.UpdateOptions{})
+	} else {
+		_, err = w.seamark.IPPools.Create(w.Context(), p, metav1.CreateOptions{})
+	}
+	w.must(err)
+	w.settle()
+}
+
+// service creates a Service of type LoadBalancer with one or two families.
+func (w *world) service(name string, change ...func(*corev1.Service)) {
+	w.Helper()
+	w.create(name, change...)
+	w.settle()
+	time.Sleep(time.Second) // so that the next one is younger
+}
+
+func (w *world) create(name string, change ...func(*corev1.Service)) {
+	w.Helper()
+	svc := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, UID: types.UID(name), CreationTimestamp: metav1.Now()},
+		Spec:       corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol}, IPFamilyPolicy: ptr.To(corev1.IPFamilyPolicySingleStack)},
+	}
+	for _, c := range change {
+		c(svc)
+	}
+	_, err := w.kube.CoreV1().Services("shop").Create(w.Context(), svc, metav1.CreateOptions{})
+	w.must(err)
+}
+
+// update changes a Service as its owner would.
+func (w *world) update(name string, change func(*corev1.Service)) {
+	w.Helper()
+	svc := w.get(name)
+	change(svc)
+	_, err := w.kube.CoreV1().Services("shop").Update(w.Context(), svc, metav1.UpdateOptions{})
+	w.must(err)
+	w.settle()
+}
+
+// delete deletes a Service as the API server does: it is gone when its finalizers are.
+func (w *world) delete(name string) {
+	w.Helper()
+	w.update(name, func(s *corev1.Service) { s.DeletionTimestamp = ptr.To(metav1.Now()) })
+	if left := w.get(name).Finalizers; len(left) > 0 {
+		w.Errorf("%s still has finalizers %v", name, left)
+	}
+	w.must(w.kube.CoreV1().Services("shop").Delete(w.Context(), name, metav1.DeleteOptions{}))
+	w.settle()
+}
+
+func (w *world) get(name string) *corev1.Service {
+	w.Helper()
+	svc, err := w.kube.CoreV1().Services("shop").Get(w.Context(), name, metav1.GetOptions{})
+	w.must(err)
+	return svc
+}
+
+// wantAddress fails unless the Service's status, its condition and the VIPs all say these addresses.
+func (w *world) wantAddress(name, want string) {
+	w.Helper()
+	svc := w.get(name)
+	var shown []string
+	for _, in := range svc.Status.LoadBalancer.Ingress {
+		shown = append(shown, in.IP)
+		if ptr.Deref(in.IPMode, "") != corev1.LoadBalancerIPModeVIP {
+			w.Errorf("%s: ipMode of %s is not VIP", name, in.IP)
+		}
+	}
+	if got := strings.Join(shown, " "); got != want {
+		w.Errorf("%s: status shows %q; want %q", name, got, want)
+	}
+	slices.Sort(shown)
+	if got := w.vipsOf(name); !slices.Equal(got, shown) {
+		w.Errorf("%s: VIPs %q; the status shows %q", name, got, shown)
+	}
+	if c := meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ServiceAddressAllocated); want != "" && (c == nil || c.Status != metav1.ConditionTrue) {
+		w.Errorf("%s: condition %+v; want True", name, c)
+	}
+}
+
+// wantWaiting fails unless the Service's condition says that it could not get what it wants, for this reason.
+func (w *world) wantWaiting(name, reason, says string) {
+	w.Helper()
+	c := meta.FindStatusCondition(w.get(name).Status.Conditions, v1alpha1.ServiceAddressAllocated)
+	if c == nil || c.Status != metav1.ConditionFalse || c.Reason != reason || !strings.Contains(c.Message, says) {
+		w.Errorf("%s: condition %+v; want False, %s, %q", name, c, reason, says)
+	}
+}
+
+func (w *world) vips() []v1alpha1.VIP {
+	w.Helper()
+	l, err := w.seamark.VIPs.List(w.Context(), metav1.ListOptions{})
+	w.must(err)
+	return l.Items
+}
+
+func (w *world) vipsOf(service string) (addrs []string) {
+	w.Helper()
+	for _, vip := range w.vips() {
+		if slices.Contains(vip.Spec.Services, v1alpha1.ServiceReference{Namespace: "shop", Name: service}) {
+			addrs = append(addrs, vip.Spec.Address)
+		}
+	}
+	slices.Sort(addrs)
+	return addrs
+}
+
+// eventsAbout returns the events that the stock controller made about a Service, as "reason: message".
+func (w *world) eventsAbout(service string) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.stockEvents[service])
+}
+
+// noteEvent stands in for the API server, which two events of one moment would collide in: time stands still here.
+func (w *world) noteEvent(a clienttesting.Action) (bool, runtime.Object, error) {
+	e := a.(clienttesting.CreateAction).GetObject().(*corev1.Event)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stockEvents[e.InvolvedObject.Name] = append(w.stockEvents[e.InvolvedObject.Name], e.Reason+": "+e.Message)
+	return true, e, nil
+}
+
+// fakeSeamark is the client of Seamark's objects on an object tracker, which refuses to create what exists, as the API
+// server does.
+func fakeSeamark(t *testing.T) (*client.Client, *clienttesting.Fake) {
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	tracker := clienttesting.NewFieldManagedObjectTracker(scheme, serializer.NewCodecFactory(scheme).UniversalDecoder(), managedfields.NewDeducedTypeConverter())
+	f := &clienttesting.Fake{}
+	f.AddReactor("*", "*", clienttesting.ObjectReaction(tracker))
+	var uid atomic.Int64
+	f.PrependReactor("create", "*", func(a clienttesting.Action) (bool, runtime.Object, error) {
+		o, err := meta.Accessor(a.(clienttesting.CreateAction).GetObject())
+		o.SetUID(types.UID(fmt.Sprint("uid-", uid.Add(1))))
+		return false, nil, err
+	})
+	f.AddWatchReactor("*", func(a clienttesting.Action) (bool, watch.Interface, error) {
+		w, err := tracker.Watch(a.GetResource(), a.GetNamespace())
+		return true, w, err
+	})
+	return &client.Client{
+		IPPools: fakeResource(f, "ippools", "IPPool", func() *v1alpha1.IPPool { return &v1alpha1.IPPool{} }, func() *v1alpha1.IPPoolList { return &v1alpha1.IPPoolList{} },
+			func(l *v1alpha1.IPPoolList) []*v1alpha1.IPPool { return gentype.ToPointerSlice(l.Items) },
+			func(l *v1alpha1.IPPoolList, i []*v1alpha1.IPPool) { l.Items = gentype.FromPointerSlice(i) }),
+		BGPPeers: fakeResource(f, "bgppeers", "BGPPeer", func() *v1alpha1.BGPPeer { return &v1alpha1.BGPPeer{} }, func() *v1alpha1.BGPPeerList { return &v1alpha1.BGPPeerList{} },
+			func(l *v1alpha1.BGPPeerList) []*v1alpha1.BGPPeer { return gentype.ToPointerSlice(l.Items) },
+			func(l *v1alpha1.BGPPeerList, i []*v1alpha1.BGPPeer) { l.Items = gentype.FromPointerSlice(i) }),
+		VIPs: fakeResource(f, "vips", "VIP", func() *v1alpha1.VIP { return &v1alpha1.VIP{} }, func() *v1alpha1.VIPList { return &v1alpha1.VIPList{} },
+			func(l *v1alpha1.VIPList) []*v1alpha1.VIP { return gentype.ToPointerSlice(l.Items) },
+			func(l *v1alpha1.VIPList, i []*v1alpha1.VIP) { l.Items = gentype.FromPointerSlice(i) }),
+	}, f
+}
+
+type object interface {
+	runtime.Object
+	metav1.Object
+}
+
+func fakeResource[T object, L runtime.Object](f *clienttesting.Fake, resource, kind string, newObject func() T, newList func() L, items func(L) []T, setItems func(L, []T)) client.Resource[T, L] {
+	return listOnly[T, L]{gentype.NewFakeClientWithList(f, "", v1alpha1.SchemeGroupVersion.WithResource(resource), v1alpha1.SchemeGroupVersion.WithKind(kind),
+		newObject, newList, func(L, L) {}, items, setItems)}
+}
+
+// listOnly says that the fake cannot send a list as a watch.
+type listOnly[T object, L runtime.Object] struct{ *gentype.FakeClientWithList[T, L] }
+
+func (listOnly[T, L]) IsWatchListSemanticsUnSupported() bool { return true }
