@@ -144,7 +144,7 @@ func (h *Host) mount() error {
 			return fmt.Errorf("mount %s on %s (%s): %w", m.source, m.target, m.data, err)
 		}
 	}
-	return os.Mkdir("/run/lock", 0o1777)
+	return os.Mkdir("/run/lock", 0o777|os.ModeSticky)
 }
 
 // halt kills everything that runs on the host and removes its network
