@@ -21,6 +21,8 @@ const maxTransaction = 16 << 20
 type Driver struct {
 	sock   *socket
 	tables [2]*table
+	// limit is maxTransaction; tests have less.
+	limit int
 	// generation of nf_tables at which our tables were known to be as we left them, and how many transactions of
 	// ours have succeeded: each adds one to the generation.
 	generation, transactions uint32
@@ -52,7 +54,7 @@ func New() (*Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Driver{sock: sock}
+	d := &Driver{sock: sock, limit: maxTransaction}
 	for i, f := range []cluster.Family{cluster.IPv4, cluster.IPv6} {
 		d.tables[i] = &table{family: f, refused: map[cluster.Name]refusal{}, w: newTableWriter(f)}
 	}
@@ -214,7 +216,7 @@ func (d *Driver) divide(ctx context.Context, t *table, services map[cluster.Name
 		return err
 	case len(names) == 1:
 		if err == nil {
-			err = fmt.Errorf("its endpoints take more than %d MiB", maxTransaction>>20)
+			err = fmt.Errorf("its endpoints take more than %d MiB", d.limit>>20)
 		}
 		failed[names[0]] = err
 		return nil
@@ -257,7 +259,7 @@ func (d *Driver) transaction(ctx context.Context, t *table, base *plan, services
 	}
 	for _, name := range names {
 		w.addElements(services[name].Add)
-		if len(w.buf) > maxTransaction {
+		if len(w.buf) > d.limit {
 			return false, nil
 		}
 	}

@@ -76,13 +76,17 @@ func (s *socket) readStructureOnce(f cluster.Family) (structure, error) {
 
 	w.request(unix.NFT_MSG_GETSET, unix.NLM_F_DUMP, unix.NFTA_SET_TABLE)
 	err = s.dump(&w.writer, func(b []byte) {
-		st.sets[cString(attribute(b, unix.NFTA_SET_NAME))] = shape{
+		sh := shape{
 			flags:    bigUint32(attribute(b, unix.NFTA_SET_FLAGS)),
 			keyType:  bigUint32(attribute(b, unix.NFTA_SET_KEY_TYPE)),
 			keyLen:   bigUint32(attribute(b, unix.NFTA_SET_KEY_LEN)),
 			dataType: bigUint32(attribute(b, unix.NFTA_SET_DATA_TYPE)),
 			dataLen:  bigUint32(attribute(b, unix.NFTA_SET_DATA_LEN)),
 		}
+		if sh.dataType == typeVerdict {
+			sh.dataLen = 0 // the kernel tells the size of its own structure
+		}
+		st.sets[cString(attribute(b, unix.NFTA_SET_NAME))] = sh
 		sum.Write(attribute(b, nftaSetHandle)) //nolint:errcheck // a hash never fails
 	})
 	if err != nil {

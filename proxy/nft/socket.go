@@ -47,6 +47,9 @@ func dial() (*socket, error) {
 func (s *socket) close() error { return s.conn.Close() }
 
 func (s *socket) send(b []byte) error {
+	if err := s.drain(); err != nil {
+		return err
+	}
 	if len(b) > s.sendLimit {
 		// Needs CAP_NET_ADMIN, which all of this does; the limit net.core.wmem_max does not count then.
 		if err := s.conn.SetWriteBuffer(2 * len(b)); err != nil {
@@ -78,6 +81,21 @@ func (s *socket) receive() ([]byte, error) {
 		return nil, e
 	}
 	return s.recv[:max(n, 0)], os.NewSyscallError("recvfrom", err)
+}
+
+// drain forgets what is left of earlier answers: a refused transaction has one for each message that is wrong.
+func (s *socket) drain() error {
+	var err error
+	e := s.raw.Read(func(fd uintptr) bool {
+		for err == nil {
+			_, _, err = unix.Recvfrom(int(fd), s.recv, unix.MSG_DONTWAIT)
+		}
+		return true
+	})
+	if err == unix.EAGAIN || err == unix.ENOBUFS {
+		err = nil
+	}
+	return errors.Join(e, os.NewSyscallError("recvfrom", err))
 }
 
 // commit sends a whole transaction and returns the first error that the kernel has with it.

@@ -243,7 +243,8 @@ func (b *tableBuilder) port(snap *cluster.Snapshot, svc *cluster.Service, port c
 	}
 	for _, list := range [][]netip.AddrPort{eps.Cluster, eps.Local} {
 		for _, ep := range list {
-			if b.cfg.isLocalPod(ep.Addr()) || slices.Contains(eps.Local, ep) {
+			_, local := slices.BinarySearchFunc(eps.Local, ep, netip.AddrPort.Compare)
+			if local || b.cfg.isLocalPod(ep.Addr()) {
 				out.Pods = append(out.Pods, ep.Addr())
 			}
 		}
