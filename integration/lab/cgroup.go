@@ -117,6 +117,9 @@ func createCgroups(path string) error {
 			return fmt.Errorf("create cgroup: %w", err)
 		}
 	}
+	if len(v1) > 0 {
+		return nil // the controllers are in those
+	}
 	return enableControllers(unified, path)
 }
 
@@ -130,9 +133,6 @@ func enableControllers(unified, path string) error {
 	var enable []string
 	for _, c := range strings.Fields(string(controllers)) {
 		enable = append(enable, "+"+c)
-	}
-	if len(enable) == 0 {
-		return nil // all are used by version 1 hierarchies
 	}
 	dir := unified
 	for _, elem := range strings.Split(strings.Trim(path, "/"), "/") {
