@@ -218,10 +218,9 @@ func (l *lab) start(change ...func(*Config)) {
 // sync sets the Snapshot and waits until the rules follow.
 func (l *lab) sync(snap *cluster.Snapshot) {
 	l.t.Helper()
-	before := l.proxy.syncs.Load()
 	l.source.set(snap)
 	deadline := time.Now().Add(5 * time.Second)
-	for l.proxy.syncs.Load() <= before {
+	for l.proxy.synced.Load() != snap {
 		if time.Now().After(deadline) {
 			l.t.Fatal("the rules were not changed within 5 s")
 		}

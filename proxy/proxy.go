@@ -67,8 +67,8 @@ type Proxy struct {
 	cfg     Config
 	metrics *metrics
 	health  *healthcheck.Proxy
-	// syncs counts the completed ones.
-	syncs atomic.Uint64
+	// synced is the Snapshot that the rules were last brought to.
+	synced atomic.Pointer[cluster.Snapshot]
 	// told are the Problems that have been reported and last.
 	told map[ruleset.Problem]struct{}
 }
@@ -250,7 +250,7 @@ func (p *Proxy) syncOnce(ctx context.Context, n *node) error {
 
 	p.report(problems)
 	p.metrics.sync(time.Since(start), &want, len(problems))
-	p.syncs.Add(1)
+	p.synced.Store(snap)
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}

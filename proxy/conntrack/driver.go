@@ -76,7 +76,7 @@ func (d *Driver) deleteStale(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		switch err := d.conn.Delete(conntrack.Flow{TupleOrig: f.TupleOrig}); {
+		switch err := d.conn.Delete(conntrack.Flow{TupleOrig: f.TupleOrig, TupleReply: f.TupleReply}); {
 		case err == nil:
 			d.deleted++
 		case !errors.Is(err, unix.ENOENT): // it has ended by itself

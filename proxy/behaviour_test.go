@@ -1,0 +1,288 @@
+package proxy
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/seamark-io/seamark/cluster"
+	. "github.com/seamark-io/seamark/proxy/internal/snaptest"
+	"github.com/seamark-io/seamark/proxy/ruleset"
+)
+
+var node1 = Node("n1", "10.0.0.1 fd00::1", "10.244.1.0/24 fd00:244:1::/64")
+
+// served returns a Snapshot with one Service whose endpoints are given, of both families.
+func served(change func(*cluster.Service), v4 string, v6 string) *cluster.Snapshot {
+	return Snapshot(node1, Service("web", "10.96.0.1 fd00:96::1", webPorts, loadBalancer("192.0.2.1 2001:db8::1"), change),
+		Slice("web", webSlice, strings.Fields(v4)...), Slice("web", webSlice, strings.Fields(v6)...))
+}
+
+func TestAffinity(t *testing.T) {
+	l := newLab(t)
+	l.start()
+	sticky := func(s *cluster.Service) { s.Affinity = 2 * time.Second }
+	all4, all6 := "10.244.1.2@n1 10.244.1.3@n1 10.244.2.2@n2", "fd00:244:1::2@n1 fd00:244:1::3@n1 fd00:244:2::2@n2"
+	addresses := map[string]string{"pod1": "10.244.1.2@n1 fd00:244:1::2@n1", "pod2": "10.244.1.3@n1 fd00:244:1::3@n1", "far": "10.244.2.2@n2 fd00:244:2::2@n2"}
+	for _, to := range []string{"192.0.2.1:80", "[2001:db8::1]:80"} {
+		for _, network := range []string{"tcp", "udp"} {
+			t.Run(to+"/"+network, func(t *testing.T) {
+				l.sync(served(sticky, all4, all6))
+				server := func() string {
+					name, _, _ := strings.Cut(l.ask(l.client, network, to), " ")
+					return name
+				}
+				seen := map[string]bool{}
+				first := server()
+				for range 15 {
+					seen[server()] = true
+				}
+				if len(seen) != 1 || !seen[first] {
+					t.Fatalf("the client was at %s, then at %v", first, seen)
+				}
+				// It stays when another endpoint goes, and moves when its own does.
+				for name, eps := range addresses {
+					if name != first {
+						v4, v6, _ := strings.Cut(eps, " ")
+						l.sync(served(sticky, strings.ReplaceAll(all4, v4, ""), strings.ReplaceAll(all6, v6, "")))
+						if now := server(); now != first {
+							t.Errorf("%s went, and the client moved from %s to %s", name, first, now)
+						}
+					}
+				}
+				v4, v6, _ := strings.Cut(addresses[first], " ")
+				l.sync(served(sticky, strings.ReplaceAll(all4, v4, ""), strings.ReplaceAll(all6, v6, "")))
+				second := server()
+				if second == first || addresses[second] == "" {
+					t.Fatalf("%s went, and the client is at %q", first, second)
+				}
+				l.sync(served(sticky, all4, all6))
+				for range 5 {
+					if now := server(); now != second {
+						t.Errorf("%s came back, and the client moved from %s to %s", first, second, now)
+					}
+				}
+				if network == "udp" {
+					return // expiry takes time, and knows no protocols
+				}
+				// After the timeout any endpoint may be chosen again: that it always is the same has a chance of 3^-9.
+				seen = map[string]bool{}
+				for range 10 {
+					time.Sleep(2200 * time.Millisecond)
+					seen[server()] = true
+					if len(seen) > 1 {
+						return
+					}
+				}
+				t.Errorf("after the timeout the client still is at %v", seen)
+			})
+		}
+	}
+}
+
+// TestSpread: without affinity all endpoints are used, about equally often.
+func TestSpread(t *testing.T) {
+	l := newLab(t)
+	l.start()
+	l.sync(served(func(*cluster.Service) {}, "10.244.1.2@n1 10.244.1.3@n1 10.244.2.2@n2", "fd00:244:1::2@n1"))
+	seen := map[string]int{}
+	for range 300 {
+		name, _, _ := strings.Cut(l.ask(l.client, "tcp", "192.0.2.1:80"), " ")
+		seen[name]++
+	}
+	for _, name := range []string{"pod1", "pod2", "far"} {
+		// The expected number is 100, with a standard deviation of 8.
+		if seen[name] < 50 || seen[name] > 150 {
+			t.Errorf("%v", seen)
+		}
+	}
+}
+
+// TestUDPFlows: a client that keeps its port follows its Service to other endpoints.
+func TestUDPFlows(t *testing.T) {
+	l := newLab(t)
+	l.start()
+	same := func(*cluster.Service) {}
+	for _, to := range []string{"10.96.0.1:80", "192.0.2.1:80", "10.0.0.1:30080", "[fd00:96::1]:80", "[2001:db8::1]:80"} {
+		t.Run(to, func(t *testing.T) {
+			var c net.Conn
+			var err error
+			l.client.Do(func() { c, err = net.Dial("udp", to) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			ask := func() string {
+				answer, err := exchange(c, "udp")
+				if err != nil {
+					return "none"
+				}
+				name, _, _ := strings.Cut(answer, " ")
+				return name
+			}
+			for _, step := range []struct{ v4, v6, want string }{
+				{"10.244.1.2@n1", "fd00:244:1::2@n1", "pod1"},
+				{"10.244.1.3@n1", "fd00:244:1::3@n1", "pod2"},
+				{"", "", "none"},
+				{"10.244.2.2@n2", "fd00:244:2::2@n2", "far"},
+			} {
+				l.sync(served(same, step.v4, step.v6))
+				// The first answer may be the refusal of an earlier packet.
+				got := ask()
+				if got != step.want {
+					got = ask()
+				}
+				if got != step.want {
+					t.Errorf("with the endpoint %s the answer is from %q, want %q", step.v4, got, step.want)
+				}
+			}
+		})
+	}
+}
+
+// TestRestart: while one proxy ends and the next begins, with other endpoints and again, every connection works.
+func TestRestart(t *testing.T) {
+	l := newLab(t)
+	l.start()
+	same := func(*cluster.Service) {}
+	l.sync(served(same, "10.244.1.2@n1 10.244.2.2@n2", "fd00:244:1::2@n1"))
+
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	var asked, failed int
+	var bad string
+	wg.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			asked++
+			if answer := l.ask(l.client, "tcp", "192.0.2.1:80"); answer != "pod1 169.254.1.1" && !strings.HasPrefix(answer, "pod1 10.") && !strings.HasPrefix(answer, "far ") && !strings.HasPrefix(answer, "pod2 ") {
+				failed, bad = failed+1, answer
+			}
+		}
+	})
+	for i := range 5 {
+		l.stop()
+		time.Sleep(20 * time.Millisecond)
+		l.start()
+		l.sync(served(same, []string{"10.244.1.2@n1 10.244.2.2@n2", "10.244.1.2@n1 10.244.1.3@n1 10.244.2.2@n2"}[i%2], "fd00:244:1::2@n1"))
+		time.Sleep(20 * time.Millisecond)
+	}
+	close(stop)
+	wg.Wait()
+	if asked < 50 {
+		t.Errorf("only %d connections were tried", asked)
+	}
+	if failed > 0 {
+		t.Errorf("%d of %d connections failed, the last with %q", failed, asked, bad)
+	}
+	t.Logf("%d connections during five restarts", asked)
+}
+
+// TestRepair: a table that somebody deletes is there again soon.
+func TestRepair(t *testing.T) {
+	l := newLab(t)
+	reg := prometheus.NewRegistry()
+	l.start(func(c *Config) { c.Metrics = reg })
+	l.sync(served(func(*cluster.Service) {}, "10.244.1.2@n1", "fd00:244:1::2@n1"))
+	l.run(l.node, "nft flush ruleset")
+	for deadline := time.Now().Add(5 * time.Second); ; {
+		got := l.ask(l.client, "tcp", "192.0.2.1:80")
+		if matches(got, "pod1 NODE") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("nothing was repaired within 5 s: %q", got)
+		}
+	}
+	if n := testutil.ToFloat64(l.proxy.metrics.drift); n != 1 {
+		t.Errorf("seamark_proxy_drift_total is %v", n)
+	}
+	if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) > 0 {
+		t.Errorf("metrics: %v %v", problems, err)
+	}
+}
+
+// TestLocalDNS: packets to the node's own DNS server reach it, whatever the DNS Service's endpoints are.
+func TestLocalDNS(t *testing.T) {
+	l := newLab(t)
+	l.start(func(c *Config) { c.Rules.LocalDNS = Name("dns") })
+	l.run(l.node, "ip addr add 10.96.0.10/32 dev lo")
+	var u net.PacketConn
+	var err error
+	l.node.Do(func() { u, err = net.ListenPacket("udp", "10.96.0.10:53") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	go func() {
+		b := make([]byte, 100)
+		for {
+			_, from, err := u.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			u.WriteTo([]byte("own "+netip.MustParseAddrPort(from.String()).Addr().String()), from)
+		}
+	}()
+	ports := []cluster.ServicePort{{Name: "udp", Protocol: cluster.UDP, Port: 53}, {Name: "tcp", Protocol: cluster.TCP, Port: 9153}}
+	dns := Service("dns", "10.96.0.10", ports)
+	for name, snap := range map[string]*cluster.Snapshot{
+		"with endpoints":    Snapshot(node1, dns, Slice("dns", webSlice, "10.244.1.2@n1")),
+		"without endpoints": Snapshot(node1, dns),
+	} {
+		t.Run(name, func(t *testing.T) {
+			l.sync(snap)
+			if got := l.ask(l.pod1, "udp", "10.96.0.10:53"); got != "own 10.244.1.2" {
+				t.Errorf("from a pod: %q", got)
+			}
+			if got := l.ask(l.node, "udp", "10.96.0.10:53"); got != "own 10.96.0.10" {
+				t.Errorf("from the node: %q", got)
+			}
+			if got := l.ask(l.pod1, "tcp", "10.96.0.10:80"); got != "refused" {
+				t.Errorf("another port: %q", got)
+			}
+		})
+	}
+}
+
+// TestProblemsOnce: a Problem is told when it begins, not with every sync.
+func TestProblemsOnce(t *testing.T) {
+	l := newLab(t)
+	var mu sync.Mutex
+	var told []string
+	l.start(func(c *Config) {
+		c.Problem = func(p ruleset.Problem) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, p.Service.Name+" "+p.Reason)
+		}
+	})
+	conflict := func(names ...string) *cluster.Snapshot {
+		s := Snapshot(node1)
+		for i, name := range names {
+			Service(name, fmt.Sprintf("10.96.0.%d", i+1), noNodePorts()[:1], loadBalancer("192.0.2.1"))(s)
+		}
+		return s
+	}
+	for range 3 {
+		l.sync(conflict("a", "b"))
+	}
+	l.sync(conflict("a"))
+	l.sync(conflict("a", "b"))
+	mu.Lock()
+	defer mu.Unlock()
+	if want := "[b FrontendConflict b FrontendConflict]"; fmt.Sprint(told) != want {
+		t.Errorf("told %v, want %s", told, want)
+	}
+}

@@ -1,0 +1,75 @@
+package conntrack
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/seamark-io/seamark/cluster"
+	. "github.com/seamark-io/seamark/proxy/internal/snaptest"
+	"github.com/seamark-io/seamark/proxy/ruleset"
+)
+
+// TestStale: which flows end when one state of the cluster follows another.
+func TestStale(t *testing.T) {
+	ports := []cluster.ServicePort{{Name: "dns", Protocol: cluster.UDP, Port: 53, NodePort: 30053}, {Name: "web", Protocol: cluster.TCP, Port: 80}}
+	at := func(port uint16) []cluster.SlicePort {
+		return []cluster.SlicePort{{Name: "dns", Protocol: cluster.UDP, Port: port}, {Name: "web", Protocol: cluster.TCP, Port: 80}}
+	}
+	svc := Service("a", "10.96.0.1", ports, func(s *cluster.Service) { s.Type, s.IngressIPs = cluster.LoadBalancer, Addrs("192.0.2.1") })
+	state := func(parts ...func(*cluster.Snapshot)) frontends {
+		rs, _ := ruleset.Build(Snapshot(append(parts, Node("n1", "10.0.0.1", "10.244.1.0/24"))...), ruleset.Config{Node: "n1"})
+		return udpFrontends(rs)
+	}
+	both := state(svc, Slice("a", at(53), "10.244.1.2@n1", "10.244.1.3@n1"))
+	flows := map[string]string{ // destination and who answers
+		"kept":        "10.96.0.1:53 10.244.1.2:53",
+		"other":       "10.96.0.1:53 10.244.1.3:53",
+		"vip":         "192.0.2.1:53 10.244.1.3:53",
+		"node port":   "10.0.0.1:30053 10.244.1.3:53",
+		"other port":  "10.0.0.1:30054 10.244.1.3:53",
+		"other node":  "10.0.0.2:30053 10.244.1.3:53",
+		"no Service":  "10.96.0.9:53 10.244.1.3:53",
+		"direct":      "10.244.1.3:53 10.244.1.3:53",
+		"let through": "10.96.0.1:53 10.96.0.1:53",
+		"own process": "10.0.0.1:30053 10.0.0.1:30053",
+		"tcp port":    "10.96.0.1:80 10.244.1.3:80",
+	}
+	for _, c := range []struct {
+		name       string
+		have, want frontends
+		ends       []string
+	}{
+		{"nothing changed", both, both, nil},
+		{"an endpoint came", both, state(svc, Slice("a", at(53), "10.244.1.2@n1", "10.244.1.3@n1", "10.244.1.4@n1")), nil},
+		{"an endpoint went", both, state(svc, Slice("a", at(53), "10.244.1.2@n1")), []string{"other", "vip", "node port", "let through", "own process"}},
+		{"an endpoint terminates, still serving", both, state(svc, Slice("a", at(53), "10.244.1.2@n1", "~10.244.1.3@n1")), nil},
+		{"an endpoint is not ready", both, state(svc, Slice("a", at(53), "10.244.1.2@n1", "!10.244.1.3@n1")), []string{"other", "vip", "node port", "let through", "own process"}},
+		{"all endpoints went", both, state(svc), []string{"kept", "other", "vip", "node port", "let through", "own process"}},
+		{"the target port changed", both, state(svc, Slice("a", at(5353), "10.244.1.2@n1", "10.244.1.3@n1")), []string{"kept", "other", "vip", "node port", "let through", "own process"}},
+		{"the Service went", both, state(), []string{"kept", "other", "vip", "node port"}},
+		{"the VIP went", both, state(Service("a", "10.96.0.1", ports, func(s *cluster.Service) { s.Type = cluster.NodePort }),
+			Slice("a", at(53), "10.244.1.2@n1", "10.244.1.3@n1")), []string{"vip"}},
+		{"the node port went", both, state(Service("a", "10.96.0.1", ports), Slice("a", at(53), "10.244.1.2@n1", "10.244.1.3@n1")), []string{"vip", "node port"}},
+		{"the Service came", state(), both, []string{"let through", "own process"}},
+		{"endpoints came", state(svc), both, []string{"let through", "own process"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ch := diff(c.have, c.want)
+			ends := map[string]bool{}
+			for _, name := range c.ends {
+				ends[name] = true
+			}
+			for name, flow := range flows {
+				var to, by string
+				for i := range flow {
+					if flow[i] == ' ' {
+						to, by = flow[:i], flow[i+1:]
+					}
+				}
+				if got := ch.stale(netip.MustParseAddrPort(to), netip.MustParseAddrPort(by)); got != ends[name] {
+					t.Errorf("flow %q (%s): ends: %v, want %v", name, flow, got, ends[name])
+				}
+			}
+		})
+	}
+}
