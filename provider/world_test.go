@@ -283,6 +283,8 @@ func fakeResource[T object, L runtime.Object](f *clienttesting.Fake, resource, k
 }
 
 // listOnly says that the fake cannot send a list as a watch.
-type listOnly[T object, L runtime.Object] struct{ *gentype.FakeClientWithList[T, L] }
+type listOnly[T object, L runtime.Object] struct {
+	*gentype.FakeClientWithList[T, L]
+}
 
 func (listOnly[T, L]) IsWatchListSemanticsUnSupported() bool { return true }
