@@ -88,7 +88,7 @@ func (f *fakeAPI) err() error {
 
 func (f *fakeAPI) apply(ctx context.Context, pt types.PatchType, data []byte, o metav1.PatchOptions, sub []string, obj any) error {
 	if pt != types.ApplyPatchType || !slices.Equal(sub, []string{"status"}) || o.FieldManager != "seamark-node/n1" || ctx.Err() != nil {
-		return fmt.Errorf("not a server-side apply of the status as this node: %s %v %+v %v", pt, sub, o, ctx.Err())
+		return fmt.Errorf("not a server-side apply of the status as this node: %s %v %+v, ended: %v", pt, sub, o, ctx.Err() != nil)
 	}
 	return errors.Join(json.Unmarshal(data, obj), f.err())
 }

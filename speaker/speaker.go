@@ -192,9 +192,9 @@ func (s *Speaker) apply(ctx context.Context, p plan.Plan) (ok bool) {
 			ok, text = false, err.Error()
 			s.metrics.failed(driver.name)
 		}
-		switch {
-		case text == s.told[driver.name]:
-		case text == "":
+		switch text {
+		case s.told[driver.name]:
+		case "":
 			s.cfg.Log.Info("announcing works again", "driver", driver.name)
 		default:
 			s.cfg.Log.Error("cannot announce everything", "driver", driver.name, "err", text)

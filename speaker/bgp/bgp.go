@@ -34,7 +34,8 @@ type Speaker struct {
 	tags map[string]uint32
 }
 
-// New returns a Speaker without sessions. gobgp's own messages go to the log, none above the level warn but errors.
+// New returns a Speaker without sessions. gobgp's messages go to the log: that a
+// session came up or was lost as info, what went wrong as gobgp ranks it, the rest as debug.
 func New(log *slog.Logger) *Speaker {
 	return &Speaker{log: log, status: newStatusBoard(), peers: map[string]plan.Peer{}, routes: map[netip.Prefix]plan.Route{}, tags: map[string]uint32{}}
 }

@@ -195,6 +195,11 @@ func TestRoutesComeAndGo(t *testing.T) {
 		t.Errorf("BIRD saw an error: %s", log)
 	}
 
+	// The speaker dials only: nothing listens, neither for BGP nor for gobgp's gRPC or BFD.
+	if out := netlab.Here(t).Run("ss -Hlntu"); out != "" {
+		t.Errorf("the speaker listens:\n%s", out)
+	}
+
 	// Closing sends a Cease; the router drops the routes at once.
 	s.Close()
 	r.has()

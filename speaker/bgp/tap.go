@@ -47,6 +47,7 @@ func (t *tap) Handle(ctx context.Context, r slog.Record) error {
 	switch {
 	case r.Level < slog.LevelInfo:
 		return nil // the details of every message
+	case r.Message == "Peer Up" || r.Message == "Peer Down":
 	case r.Level < slog.LevelWarn:
 		r.Level = slog.LevelDebug
 	}

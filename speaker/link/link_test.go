@@ -2,6 +2,7 @@ package link
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"testing"
@@ -65,7 +66,7 @@ func TestWatcher(t *testing.T) {
 	here.Run("ip link del eth0")
 	netlab.Eventually(t, "the interface is gone", func() bool { return find("eth0") == nil })
 	cancel()
-	if err := <-ended; err != context.Canceled {
+	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("Run ended with %v", err)
 	}
 }
