@@ -82,6 +82,43 @@ func TestEcho(t *testing.T) {
 	}
 }
 
+// A neighbour's unicast reachability probe to a VIP is not for the kernel, which would route it back to the link and tell
+// the neighbour so by a redirect.
+func TestReachabilityProbesAreNotRouted(t *testing.T) {
+	here, client := netlab.Here(t), netlab.New(t)
+	t.Cleanup(func() { here.Run("nft delete table inet " + Table) })
+	netlab.Link(here, "eth0", client, "eth0")
+	here.Addr("eth0", "fd00::1/64")
+	client.Addr("eth0", "fd00::2/64")
+	here.Sysctl("ipv6.conf.all.forwarding", 1)
+	redirects := func() string {
+		for line := range strings.Lines(here.Run("cat /proc/net/snmp6")) {
+			if f := strings.Fields(line); f[0] == "Icmp6OutRedirects" {
+				return f[1]
+			}
+		}
+		return ""
+	}
+	probe := func() {
+		client.Run(fmt.Sprintf("ip neigh replace %s lladdr %s dev eth0 nud probe", vip6, here.MAC("eth0")))
+		netlab.Eventually(t, "the client has probed in vain", func() bool {
+			out := client.Run(fmt.Sprintf("ip neigh show %s", vip6))
+			return !strings.Contains(out, "PROBE")
+		})
+	}
+	before := redirects()
+	probe()
+	if redirects() == before {
+		t.Fatal("the kernel does not route probes: this test shows nothing")
+	}
+	set(t, New(), wanted)
+	before = redirects()
+	probe()
+	if after := redirects(); after != before {
+		t.Errorf("redirects sent: %s, before %s", after, before)
+	}
+}
+
 // The table reads as the comment in rules.go says (nft writes -110 as "dstnat - 10" where it has that name); others are left alone; a new process takes over without a gap.
 func TestTable(t *testing.T) {
 	here := netlab.Here(t)

@@ -34,7 +34,7 @@ import (
 //
 // The last chain is for speaker/l2, which sees solicitations before nftables does (packet(7)): a neighbour's unicast
 // reachability probe to a VIP has an address that is not this host's, so a kernel that forwards would route it back to the
-// link it came from.
+// link it came from, and send the neighbour a redirect.
 func sets(t *nftables.Table) [2]*nftables.Set {
 	return [2]*nftables.Set{
 		{Table: t, Name: "vips4", KeyType: nftables.TypeIPAddr},
