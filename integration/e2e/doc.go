@@ -4,6 +4,7 @@
 // Which specs are run stands in lists, one full name a line:
 //
 //	core.txt          Services, endpoints and DNS: what must pass in every lab
+//	dualstack.txt     Services with addresses of both families: needs a lab with both
 //	loadbalancer.txt  Services of type LoadBalancer: needs a provider
 //	seamark.txt       of those, what passes with Seamark in all its parts; grows only
 //	skip.txt          what cannot pass, and why

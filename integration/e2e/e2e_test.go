@@ -3,6 +3,7 @@ package e2e
 import (
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,15 +21,22 @@ func TestLists(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	all := append(core.Specs, lb.Specs...)
-	if len(core.Specs) != 119 || len(lb.Specs) != 17 {
-		t.Errorf("%d core specs and %d for load balancers; if upstream changed them, change this too", len(core.Specs), len(lb.Specs))
+	dual, err := DualStack()
+	if err != nil {
+		t.Error(err)
+	}
+	all := slices.Concat(core.Specs, lb.Specs, dual.Specs)
+	if len(core.Specs) != 119 || len(lb.Specs) != 17 || len(dual.Specs) != 22 {
+		t.Errorf("%d core specs, %d for load balancers, %d for dual stack; if upstream changed them, change this too", len(core.Specs), len(lb.Specs), len(dual.Specs))
 	}
 	if diff := cmp.Diff(core.Specs, CoreOf(all)); diff != "" {
 		t.Errorf("core.txt is not what its regular expressions pick: -have +want\n%s", diff)
 	}
 	if diff := cmp.Diff(lb.Specs, LoadBalancerOf(all)); diff != "" {
 		t.Errorf("loadbalancer.txt is not what its regular expression picks: -have +want\n%s", diff)
+	}
+	if diff := cmp.Diff(dual.Specs, DualStackOf(all)); diff != "" {
+		t.Errorf("dualstack.txt is not what its regular expressions pick: -have +want\n%s", diff)
 	}
 	skips, err := Skips()
 	if err != nil {

@@ -17,6 +17,9 @@ var coreList string
 //go:embed loadbalancer.txt
 var loadBalancerList string
 
+//go:embed dualstack.txt
+var dualStackList string
+
 //go:embed skip.txt
 var skipList string
 
@@ -53,6 +56,9 @@ func Core() (List, error) { return ParseList("core.txt", strings.NewReader(coreL
 func LoadBalancer() (List, error) {
 	return ParseList("loadbalancer.txt", strings.NewReader(loadBalancerList))
 }
+
+// DualStack returns dualstack.txt.
+func DualStack() (List, error) { return ParseList("dualstack.txt", strings.NewReader(dualStackList)) }
 
 // Skip says why specs cannot pass.
 type Skip struct {

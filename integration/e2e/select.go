@@ -8,24 +8,29 @@ import (
 	"strings"
 )
 
-// The regular expressions that make core.txt and loadbalancer.txt from all specs. Left out of the core are specs that stop
+// The regular expressions that make core.txt, loadbalancer.txt and dualstack.txt from all specs. Left out of the core are specs that stop
 // nodes or must run alone (Disruptive, Serial), that take many minutes each (Slow), that need a protocol beyond TCP and UDP
 // (SCTP), and that rewrite the configuration of a cluster's CoreDNS (configMap).
 const (
 	coreFocus         = `^\[sig-network\] (Services|DNS|EndpointSlice|Endpoints|Conntrack|Networking Granular|Proxy|Traffic Distribution|Service endpoints latency|API Server|Connectivity|HostPort)`
 	coreSkip          = `Disruptive|Slow|Serial|SCTP|DualStack|configMap`
 	loadBalancerFocus = `\[Feature:LoadBalancer\]`
+	dualStackFocus    = `\[Feature:IPv6DualStack\]`
+	dualStackSkip     = `SCTP`
 )
 
-// CoreOf and LoadBalancerOf pick from all specs of the suite those that belong in core.txt and loadbalancer.txt.
-func CoreOf(all []string) []string {
-	focus, skip := regexp.MustCompile(coreFocus), regexp.MustCompile(coreSkip)
-	return sorted(all, func(spec string) bool { return focus.MatchString(spec) && !skip.MatchString(spec) })
-}
+// CoreOf returns, of all specs of the suite, those that belong in core.txt.
+func CoreOf(all []string) []string { return pick(all, coreFocus, coreSkip) }
 
-// LoadBalancerOf is CoreOf for loadbalancer.txt.
-func LoadBalancerOf(all []string) []string {
-	return sorted(all, regexp.MustCompile(loadBalancerFocus).MatchString)
+// LoadBalancerOf returns, of all specs of the suite, those that belong in loadbalancer.txt.
+func LoadBalancerOf(all []string) []string { return pick(all, loadBalancerFocus, "^$") }
+
+// DualStackOf returns, of all specs of the suite, those that belong in dualstack.txt.
+func DualStackOf(all []string) []string { return pick(all, dualStackFocus, dualStackSkip) }
+
+func pick(all []string, focus, skip string) []string {
+	want, not := regexp.MustCompile(focus), regexp.MustCompile(skip)
+	return sorted(all, func(spec string) bool { return want.MatchString(spec) && !not.MatchString(spec) })
 }
 
 func sorted(specs []string, want func(string) bool) []string {

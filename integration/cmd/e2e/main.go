@@ -52,13 +52,13 @@ func newCommand() *cobra.Command {
 
 func listCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "list core|loadbalancer|all",
+		Use:   "list core|dualstack|loadbalancer|all",
 		Short: "Print the specs of the pinned Kubernetes version that belong in a list",
 		Long: `Print the full names of the specs of the pinned Kubernetes version that belong in
-integration/e2e/core.txt or integration/e2e/loadbalancer.txt, as these files have
-them, or the names of all specs.`,
+integration/e2e/core.txt, dualstack.txt or loadbalancer.txt, as these files have them,
+or the names of all specs.`,
 		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
-		ValidArgs: []string{"core", "loadbalancer", "all"},
+		ValidArgs: []string{"core", "dualstack", "loadbalancer", "all"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			suite, err := e2e.OpenSuite(cmd.Context(), &artifacts.Cache{Log: os.Stderr})
 			if err != nil {
@@ -71,6 +71,8 @@ them, or the names of all specs.`,
 			switch args[0] {
 			case "core":
 				specs = e2e.CoreOf(specs)
+			case "dualstack":
+				specs = e2e.DualStackOf(specs)
 			case "loadbalancer":
 				specs = e2e.LoadBalancerOf(specs)
 			}
@@ -101,9 +103,10 @@ func runCommand() *cobra.Command {
 		Short: "Run specs, in a lab made for it or in one that is up",
 		Long: `Run specs of Kubernetes' end-to-end suite, in a lab made for it or in one that is up.
 
-Without --list and --focus, these are the specs of integration/e2e/core.txt, and with
---lb seamark those of loadbalancer.txt as well. --focus alone picks from all specs of
-the suite. Specs in integration/e2e/skip.txt are left out in any case.
+Without --list and --focus, these are the specs of integration/e2e/core.txt, with
+--families dual also those of dualstack.txt, and with --lb seamark those of
+loadbalancer.txt. --focus alone picks from all specs of the suite. Specs in
+integration/e2e/skip.txt are left out in any case.
 
 The status is 0 only if each of the specs has run and passed.`,
 		Args: cobra.NoArgs,
@@ -232,24 +235,32 @@ func (o *runOptions) readLists() ([]e2e.List, error) {
 	if len(lists) > 0 || o.focus != "" {
 		return lists, nil
 	}
-	core, err := e2e.Core()
-	if err != nil {
-		return nil, err
-	}
-	lists = append(lists, core)
-	lb := o.lab.LB
+	return o.defaultLists()
+}
+
+// defaultLists returns the lists for the kind of lab that the run is in.
+func (o *runOptions) defaultLists() ([]e2e.List, error) {
+	options := o.lab
 	if o.name != "" {
 		l, err := lab.Open(o.name)
 		if err != nil {
 			return nil, err
 		}
-		lb = l.Options().LB
+		options = l.Options()
 		if err := l.Close(); err != nil {
 			return nil, err
 		}
 	}
-	if lb == lab.Seamark {
-		list, err := e2e.LoadBalancer()
+	sources := []func() (e2e.List, error){e2e.Core}
+	if options.Families == lab.DualStack {
+		sources = append(sources, e2e.DualStack)
+	}
+	if options.LB == lab.Seamark {
+		sources = append(sources, e2e.LoadBalancer)
+	}
+	var lists []e2e.List
+	for _, source := range sources {
+		list, err := source()
 		if err != nil {
 			return nil, err
 		}
