@@ -73,7 +73,9 @@ func TestServerThatDoesNotAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	nobody := l.Addr().String()
-	l.Close()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
 	kube, err := kubernetes.NewForConfig(&rest.Config{Host: "http://" + nobody})
 	if err != nil {
 		t.Fatal(err)

@@ -71,12 +71,11 @@ func newCommand(ctx context.Context) (*cobra.Command, error) {
 		f.Usage, f.Hidden = cmp.Or(text, f.Usage), !ok
 	})
 	cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
-		fmt.Fprintf(cmd.OutOrStdout(), "%s\n\n", cmd.Long)
-		usage(cmd, cmd.OutOrStdout())
+		_, _ = io.WriteString(cmd.OutOrStdout(), cmd.Long+"\n\n"+usage(cmd))
 	})
 	cmd.SetUsageFunc(func(cmd *cobra.Command) error {
-		usage(cmd, cmd.OutOrStderr())
-		return nil
+		_, err := io.WriteString(cmd.OutOrStderr(), usage(cmd))
+		return err
 	})
 	serve := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -93,8 +92,9 @@ func newCommand(ctx context.Context) (*cobra.Command, error) {
 		Short: "Print the version",
 		Long:  "Print the version.",
 		Args:  cobra.NoArgs,
-		Run: func(cmd *cobra.Command, _ []string) {
-			fmt.Fprintf(cmd.OutOrStdout(), "seamark-controller %s (%s, %s/%s)\n", version.Get().GitVersion, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "seamark-controller %s (%s, %s/%s)\n", version.Get().GitVersion, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return err
 		},
 	})
 	return cmd, nil
@@ -117,18 +117,19 @@ func newOptions() (*options.CloudControllerManagerOptions, error) {
 	return o, nil
 }
 
-func usage(cmd *cobra.Command, out io.Writer) {
-	cols, _, err := term.TerminalSize(out)
+func usage(cmd *cobra.Command) string {
+	cols, _, err := term.TerminalSize(cmd.OutOrStdout())
 	if err != nil || cols == 0 {
 		cols = 100
 	}
-	fmt.Fprintf(out, "Usage:\n  %s\n", cmd.UseLine())
+	text := "Usage:\n  " + cmd.UseLine() + "\n"
 	for _, sub := range cmd.Commands() {
 		if sub.IsAvailableCommand() {
-			fmt.Fprintf(out, "  %s\n", sub.CommandPath())
+			text += "  " + sub.CommandPath() + "\n"
 		}
 	}
 	if flags := cmd.LocalFlags(); flags.HasAvailableFlags() {
-		fmt.Fprintf(out, "\nFlags:\n%s", flags.FlagUsagesWrapped(cols))
+		text += "\nFlags:\n" + flags.FlagUsagesWrapped(cols)
 	}
+	return text
 }

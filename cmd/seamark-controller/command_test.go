@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"io"
@@ -50,12 +51,11 @@ func rights(a preflight.Access) (out []string) {
 }
 
 func grants(t *testing.T, file string) (out []string) {
-	f, err := os.Open(file)
+	manifest, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	for d := yaml.NewYAMLOrJSONDecoder(f, 4096); ; {
+	for d := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(manifest), 4096); ; {
 		var role rbacv1.ClusterRole // a Role has the same fields
 		if err := d.Decode(&role); errors.Is(err, io.EOF) {
 			return out
