@@ -10,7 +10,7 @@ import (
 	"github.com/seamark-io/seamark/dns/bind"
 	"github.com/seamark-io/seamark/dns/notrack"
 	"github.com/seamark-io/seamark/proxy"
-	"github.com/seamark-io/seamark/speaker/ping"
+	"github.com/seamark-io/seamark/speaker"
 )
 
 func newCleanupCommand() *cobra.Command {
@@ -34,7 +34,7 @@ func cleanup(ctx context.Context) error {
 		}
 	}
 	try("the service proxy's tables", proxy.Cleanup(ctx))
-	try("the table of echo requests", ping.New().Remove(ctx))
+	try("the table of echo requests", speaker.Cleanup(ctx))
 	try("the DNS table", (&notrack.Driver{}).Set(ctx, nil))
 	addresses, err := bind.New()
 	if err == nil {
