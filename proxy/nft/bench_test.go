@@ -94,15 +94,16 @@ func BenchmarkChange(b *testing.B) {
 				rs, _ := builder.Build(snap)
 				d, _ := newDriver(b)
 				set(b, d, rs)
+				var states [2]*cluster.Snapshot
+				for i := range states {
+					states[i] = Clone(snap)
+					states[i].Slices[Name("svc-00005")] = []*cluster.Slice{c.next(i), snap.Slices[Name("svc-00005")][1]}
+				}
 				i := 0
 				for b.Loop() {
-					b.StopTimer()
-					i++
-					next := Clone(snap)
-					next.Slices[Name("svc-00005")] = []*cluster.Slice{c.next(i), snap.Slices[Name("svc-00005")][1]}
-					b.StartTimer()
-					rs, _ := builder.Build(next)
+					rs, _ := builder.Build(states[i%2])
 					set(b, d, rs)
+					i++
 				}
 			})
 		}

@@ -44,110 +44,152 @@ func Build(snap *cluster.Snapshot, cfg Config) (Ruleset, []Problem) {
 // which it tells by their pointers. It must not be used concurrently.
 type Builder struct {
 	cfg    Config
-	tables [2]tableBuilder
+	tables [2]*tableBuilder
+	// known is what each Service was built from; round is the number of the Build.
+	known map[cluster.Name]*known
+	round int
+}
+
+// known is what a Service was built from, and in which round it was last seen.
+type known struct {
+	svc    *cluster.Service
+	slices []*cluster.Slice
+	vips   []netip.Addr
+	round  int
 }
 
 // NewBuilder returns a Builder that has built nothing yet.
 func NewBuilder(cfg Config) *Builder {
-	b := &Builder{cfg: cfg}
-	b.tables[0].family, b.tables[1].family = cluster.IPv4, cluster.IPv6
-	return b
+	return &Builder{cfg: cfg, tables: [2]*tableBuilder{{family: cluster.IPv4}, {family: cluster.IPv6}}}
 }
 
 // Build is the same as the function Build.
 func (b *Builder) Build(snap *cluster.Snapshot) (Ruleset, []Problem) {
-	var problems []Problem
-	node := snap.Nodes[b.cfg.Node]
-	if node == nil {
-		node = &cluster.Node{Name: b.cfg.Node}
-		problems = append(problems, Problem{
-			Reason: ReasonNodeUnknown, Message: fmt.Sprintf("there is no Node %q: set --node-name to the name of this node's Node object", b.cfg.Node),
-		})
-	} else if len(node.PodCIDRs) == 0 && len(b.cfg.ClusterCIDRs) == 0 {
-		problems = append(problems, Problem{
-			Reason: ReasonNoPodCIDR, Message: "the Node has no pod CIDR: set --cluster-cidr, or traffic from outside to cluster IPs is not masqueraded and pods cannot use Services with externalTrafficPolicy Local on other nodes",
-		})
+	node, problems := b.node(snap)
+	anew := b.known == nil
+	for _, t := range b.tables {
+		cfg := b.cfg.resolve(snap, node, t.family)
+		anew = anew || !cfg.equal(t.cfg)
+		t.cfg = cfg
 	}
+	if anew {
+		b.known = make(map[cluster.Name]*known, len(snap.Services))
+		for _, t := range b.tables {
+			t.reset()
+		}
+	}
+	b.update(snap)
+
 	var r Ruleset
 	for i, table := range r.Tables() {
-		t := &b.tables[i]
-		*table = t.build(snap, b.cfg.resolve(snap, node, t.family))
+		t := b.tables[i]
+		t.assemble()
+		*table = *t.table
 		problems = append(problems, t.problems...)
 	}
 	slices.SortFunc(problems, compareProblems)
 	return r, problems
 }
 
-// tableBuilder builds the table of one family.
-type tableBuilder struct {
-	family cluster.Family
-	cfg    resolved
-	// table is what was built last; it is nil at first and after a change of cfg.
-	table *Table
-	// built is what each Service was built from, and in which round that was last seen.
-	built map[cluster.Name]*built
-	round int
-	// classes counts the frontends of each class.
-	classes map[class]int
-	claims  claims
-	// lost is what Services want in vain, since the last Build.
-	lost map[cluster.Name][]frontendID
-	// problems of the last Build.
-	problems []Problem
-}
-
-// built is what was built for a Service, and from what.
-type built struct {
-	svc      *cluster.Service
-	slices   []*cluster.Slice
-	vips     []netip.Addr
-	out      *Service
-	problems []Problem
-	round    int
-}
-
-func (b *tableBuilder) build(snap *cluster.Snapshot, cfg resolved) Table {
-	if b.table == nil || !cfg.equal(b.cfg) {
-		b.cfg, b.table = cfg, &Table{}
-		b.built, b.classes, b.claims, b.lost = map[cluster.Name]*built{}, map[class]int{}, newClaims(), nil
+// node returns the node's object, or what takes its place.
+func (b *Builder) node(snap *cluster.Snapshot) (*cluster.Node, []Problem) {
+	node := snap.Nodes[b.cfg.Node]
+	switch {
+	case node == nil:
+		return &cluster.Node{Name: b.cfg.Node}, []Problem{{
+			Reason: ReasonNodeUnknown, Message: fmt.Sprintf("there is no Node %q: set --node-name to the name of this node's Node object", b.cfg.Node),
+		}}
+	case len(node.PodCIDRs) == 0 && len(b.cfg.ClusterCIDRs) == 0:
+		return node, []Problem{{
+			Reason: ReasonNoPodCIDR, Message: "the Node has no pod CIDR: set --cluster-cidr, or traffic from outside to cluster IPs is not masqueraded and pods cannot use Services with externalTrafficPolicy Local on other nodes",
+		}}
+	default:
+		return node, nil
 	}
-	b.cfg.node = cfg.node
-	b.round++
+}
 
-	changed := map[cluster.Name]*Service{}
+// update builds the Services that are new or have changed, and drops those that are gone.
+func (b *Builder) update(snap *cluster.Snapshot) {
+	b.round++
 	seen := 0
 	for name, svc := range snap.Services {
 		if svc.ForeignProxy || svc.Headless || svc.Type == cluster.ExternalName {
 			continue
 		}
 		seen++
-		old, vips := b.built[name], b.vips(snap, svc)
-		if old != nil && old.svc == svc && slices.Equal(old.slices, snap.Slices[name]) && slices.Equal(old.vips, vips) {
+		list, vips := snap.Slices[name], snap.VIPsOf(svc)
+		old := b.known[name]
+		if old != nil && old.svc == svc && slices.Equal(old.slices, list) && slices.Equal(old.vips, vips) {
 			old.round = b.round
 			continue
 		}
-		now := &built{svc: svc, slices: snap.Slices[name], vips: vips, round: b.round}
-		now.out, now.problems = b.service(snap, svc, vips)
-		b.replace(name, old, now)
-		changed[name] = now.out
+		b.known[name] = &known{svc, list, vips, b.round}
+		for _, t := range b.tables {
+			t.update(snap, svc, vips)
+		}
 	}
-	if seen != len(b.built) {
-		for name, old := range b.built {
-			if old.round != b.round {
-				b.replace(name, old, nil)
-				changed[name] = nil
+	if seen == len(b.known) {
+		return
+	}
+	for name, old := range b.known {
+		if old.round != b.round {
+			delete(b.known, name)
+			for _, t := range b.tables {
+				t.replace(name, built{})
 			}
 		}
 	}
-	if len(changed) > 0 || b.table.Services == nil {
-		b.table = b.assemble(changed)
-	}
-	return *b.table
 }
 
-// replace notes what is built for a Service; now is nil if it is gone.
-func (b *tableBuilder) replace(name cluster.Name, old, now *built) {
-	if old != nil && old.out != nil {
+// tableBuilder builds the table of one family.
+type tableBuilder struct {
+	family cluster.Family
+	cfg    resolved
+	// table is what was assembled last.
+	table *Table
+	// built are the Services; changed are those that are not in table as they are now.
+	built   map[cluster.Name]built
+	changed map[cluster.Name]struct{}
+	// classes counts the frontends of each class.
+	classes map[class]int
+	claims  claims
+	// lost is what Services want in vain.
+	lost map[cluster.Name][]frontendID
+	// problems of the last Build.
+	problems []Problem
+}
+
+// built is what the table gets for a Service; the zero value is nothing.
+type built struct {
+	out      *Service
+	problems []Problem
+}
+
+func (b *tableBuilder) reset() {
+	b.table = nil
+	b.built, b.changed = map[cluster.Name]built{}, map[cluster.Name]struct{}{}
+	b.classes, b.claims, b.lost = map[class]int{}, newClaims(), nil
+}
+
+// update builds a Service.
+func (b *tableBuilder) update(snap *cluster.Snapshot, svc *cluster.Service, vips []netip.Addr) {
+	vips = slices.DeleteFunc(slices.Clone(vips), func(a netip.Addr) bool { return cluster.FamilyOf(a) != b.family })
+	out, problems := b.service(snap, svc, vips)
+	old := b.built[svc.Name]
+	if old.out.equal(out) && slices.Equal(old.problems, problems) {
+		return
+	}
+	b.replace(svc.Name, built{out, problems})
+}
+
+// replace notes what is built for a Service.
+func (b *tableBuilder) replace(name cluster.Name, now built) {
+	old := b.built[name]
+	if old.out == nil && now.out == nil && len(old.problems)+len(now.problems) == 0 {
+		return
+	}
+	b.changed[name] = struct{}{}
+	if old.out != nil {
 		b.claims.remove(name, old.out)
 		for i := range old.out.Frontends {
 			if c := old.out.Frontends[i].class(); b.classes[c] == 1 {
@@ -157,7 +199,7 @@ func (b *tableBuilder) replace(name cluster.Name, old, now *built) {
 			}
 		}
 	}
-	if now == nil {
+	if now.out == nil && len(now.problems) == 0 {
 		delete(b.built, name)
 		return
 	}
@@ -170,25 +212,29 @@ func (b *tableBuilder) replace(name cluster.Name, old, now *built) {
 	}
 }
 
-// assemble returns the table after some Services have changed; nil stands for those that are gone.
-func (b *tableBuilder) assemble(changed map[cluster.Name]*Service) *Table {
-	t := &Table{Family: b.family, Services: maps.Clone(b.table.Services), NodePortAddresses: b.cfg.nodePorts}
-	if t.Services == nil {
-		t.Services = make(map[cluster.Name]*Service, len(changed))
+// assemble makes the table anew if anything has changed.
+func (b *tableBuilder) assemble() {
+	if b.table != nil && len(b.changed) == 0 {
+		return
+	}
+	t := &Table{Family: b.family, NodePortAddresses: b.cfg.nodePorts}
+	if b.table != nil {
+		t.Services = maps.Clone(b.table.Services)
+	} else {
+		t.Services = make(map[cluster.Name]*Service, len(b.built))
 	}
 	// Those that lost something may have it now.
 	for name := range b.lost {
-		if now := b.built[name]; now != nil {
-			changed[name] = now.out
-		}
+		b.changed[name] = struct{}{}
 	}
-	for name, svc := range changed {
-		if svc == nil {
-			delete(t.Services, name)
-		} else {
+	for name := range b.changed {
+		if svc := b.built[name].out; svc != nil {
 			t.Services[name] = svc
+		} else {
+			delete(t.Services, name)
 		}
 	}
+	clear(b.changed)
 	b.problems = nil
 	for _, built := range b.built {
 		b.problems = append(b.problems, built.problems...)
@@ -201,12 +247,7 @@ func (b *tableBuilder) assemble(changed map[cluster.Name]*Service) *Table {
 	}
 	t.Chains = chainsFor(b.family, b.cfg, b.classes)
 	t.Shared = shared(b.family, b.cfg, t.Services)
-	return t
-}
-
-// vips returns the VIPs of the Service in this family.
-func (b *tableBuilder) vips(snap *cluster.Snapshot, svc *cluster.Service) []netip.Addr {
-	return slices.DeleteFunc(snap.VIPsOf(svc), func(a netip.Addr) bool { return cluster.FamilyOf(a) != b.family })
+	b.table = t
 }
 
 // service returns what the table has because of one Service, nil if nothing.

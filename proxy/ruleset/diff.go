@@ -34,12 +34,20 @@ func Diff(have, want *Table) Changes {
 	c := Changes{Services: map[cluster.Name]Delta{}}
 	c.Chains, c.Stale = diffChains(have.Chains, want.Chains)
 	c.Shared = diffElements(have.Shared, want.Shared)
+	kept := 0
 	for name, svc := range want.Services {
-		if old := have.Services[name]; old != svc {
+		old := have.Services[name]
+		if old != nil {
+			kept++
+		}
+		if old != svc {
 			if d := diffServices(old, svc); !d.empty() {
 				c.Services[name] = d
 			}
 		}
+	}
+	if kept == len(have.Services) {
+		return c
 	}
 	for name, old := range have.Services {
 		if _, ok := want.Services[name]; !ok {
@@ -108,7 +116,7 @@ func (s *Service) Elements() []Element {
 }
 
 func diffServices(old, new *Service) Delta {
-	if old != nil && new != nil && old.ClusterIP == new.ClusterIP && slices.EqualFunc(old.Frontends, new.Frontends, func(a, b Frontend) bool { return a.equal(&b) }) {
+	if old.equal(new) {
 		return Delta{}
 	}
 	return diffElements(old.Elements(), new.Elements())

@@ -56,6 +56,15 @@ func (fr *Frontend) class() class {
 // served reports whether the frontend translates anything.
 func (fr *Frontend) served() bool { return len(fr.Endpoints) > 0 }
 
+// equal reports whether both Services are the same; nil is a Service without anything.
+func (s *Service) equal(o *Service) bool {
+	if s == nil || o == nil {
+		return s == o
+	}
+	return s.ClusterIP == o.ClusterIP && slices.Equal(s.VIPs, o.VIPs) && slices.Equal(s.Pods, o.Pods) &&
+		slices.EqualFunc(s.Frontends, o.Frontends, func(a, b Frontend) bool { return a.equal(&b) })
+}
+
 func (fr *Frontend) equal(o *Frontend) bool {
 	return fr.Addr == o.Addr && fr.Protocol == o.Protocol && fr.Port == o.Port && fr.Kind == o.Kind &&
 		fr.NodePort == o.NodePort && fr.Affinity == o.Affinity && fr.Closed == o.Closed &&

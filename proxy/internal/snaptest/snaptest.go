@@ -114,7 +114,7 @@ func Addrs(s string) []netip.Addr {
 }
 
 // Large returns a Snapshot of n dual-stack Services of type ClusterIP, each with one TCP port and the given number of
-// endpoints in each family, on ten nodes of which "n1" is the first.
+// endpoints in each family, on 200 nodes of which "n1" is the first.
 func Large(n, endpoints int) *cluster.Snapshot {
 	s := Snapshot(Node("n1", "10.0.0.1 fd00::1", "10.244.1.0/24 fd00:244:1::/64"))
 	for i := range n {
@@ -140,7 +140,7 @@ func LargeSlice(name cluster.Name, f cluster.Family, i, endpoints int) *cluster.
 	}
 	for j := range endpoints {
 		s.Endpoints = append(s.Endpoints, cluster.Endpoint{
-			Addr: nth(base, 16*i+j), Node: fmt.Sprintf("n%d", 1+j%10), Ready: true, Serving: true,
+			Addr: nth(base, 16*i+j), Node: fmt.Sprintf("n%d", 1+(i+j)%200), Ready: true, Serving: true,
 		})
 	}
 	return s
