@@ -3,7 +3,6 @@ package provider
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -109,16 +108,21 @@ func vipStatus(vip *v1alpha1.VIP, alive func(node string) bool) v1alpha1.VIPStat
 	}
 	slices.Sort(services)
 	s := v1alpha1.VIPStatus{Services: short(services)}
-	nodes, via := map[string]struct{}{}, map[string]struct{}{}
+	var owners, routers []string
 	for _, a := range vip.Status.Announcers {
 		if !alive(a.Node) {
 			continue
 		}
 		s.Announcers = append(s.Announcers, a)
-		nodes[a.Node], via[a.Via] = struct{}{}, struct{}{}
+		if a.Via == v1alpha1.ViaBGP {
+			routers = append(routers, a.Node)
+		} else {
+			owners = append(owners, a.Node)
+		}
 	}
-	s.Nodes = short(slices.Sorted(maps.Keys(nodes)))
-	s.Via = strings.Join(slices.Sorted(maps.Keys(via)), ",")
+	slices.Sort(owners)
+	slices.Sort(routers)
+	s.Owner, s.BGP = short(owners), short(routers)
 	return s
 }
 

@@ -16,6 +16,10 @@ func alive(node string) bool { return node != "dead" }
 
 func TestVIPStatus(t *testing.T) {
 	type announcers = []v1alpha1.Announcer
+	var crowd announcers
+	for _, node := range []string{"1", "2", "3", "4", "5", "6"} {
+		crowd = append(crowd, v1alpha1.Announcer{Node: node, Via: "BGP"})
+	}
 	for _, tt := range []struct {
 		name string
 		in   announcers
@@ -24,22 +28,22 @@ func TestVIPStatus(t *testing.T) {
 		{name: "nobody yet"},
 		{
 			name: "one owner", in: announcers{{Node: "n2", Via: "ARP"}},
-			want: v1alpha1.VIPStatus{Nodes: "n2", Via: "ARP", Announcers: announcers{{Node: "n2", Via: "ARP"}}},
+			want: v1alpha1.VIPStatus{Owner: "n2", Announcers: announcers{{Node: "n2", Via: "ARP"}}},
 		},
 		{
 			name: "owner and routers; a dead node is taken out",
 			in:   announcers{{Node: "n2", Via: "BGP"}, {Node: "dead", Via: "ARP"}, {Node: "n1", Via: "BGP"}, {Node: "n1", Via: "ARP"}},
-			want: v1alpha1.VIPStatus{Nodes: "n1,n2", Via: "ARP,BGP", Announcers: announcers{{Node: "n2", Via: "BGP"}, {Node: "n1", Via: "BGP"}, {Node: "n1", Via: "ARP"}}},
+			want: v1alpha1.VIPStatus{Owner: "n1", BGP: "n1,n2", Announcers: announcers{{Node: "n2", Via: "BGP"}, {Node: "n1", Via: "BGP"}, {Node: "n1", Via: "ARP"}}},
 		},
 		{name: "only a dead node", in: announcers{{Node: "dead", Via: "ARP"}}},
 		{
-			name: "more than fit a column", in: announcers{{Node: "1"}, {Node: "2"}, {Node: "3"}, {Node: "4"}, {Node: "5"}, {Node: "6"}},
-			want: v1alpha1.VIPStatus{Nodes: "1,2,3,4,+2", Announcers: announcers{{Node: "1"}, {Node: "2"}, {Node: "3"}, {Node: "4"}, {Node: "5"}, {Node: "6"}}},
+			name: "more than fit a column", in: crowd,
+			want: v1alpha1.VIPStatus{BGP: "1,2,3,4,+2", Announcers: crowd},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			vip := &v1alpha1.VIP{Spec: v1alpha1.VIPSpec{Services: []v1alpha1.ServiceReference{{Namespace: "shop", Name: "web"}, {Namespace: "shop", Name: "api"}}}}
-			vip.Status = v1alpha1.VIPStatus{Nodes: "stale", Via: "stale", Announcers: tt.in}
+			vip.Status = v1alpha1.VIPStatus{Owner: "stale", BGP: "stale", Announcers: tt.in}
 			tt.want.Services = "shop/api,shop/web"
 			if got := vipStatus(vip, alive); !reflect.DeepEqual(got, tt.want) {
 				t.Errorf("got  %+v\nwant %+v", got, tt.want)
@@ -95,13 +99,13 @@ func TestViews(t *testing.T) {
 		_, err = w.seamark.VIPs.UpdateStatus(w.Context(), vip, metav1.UpdateOptions{})
 		w.must(err)
 		w.settle()
-		w.wantViews("shop/web n1,n2 BGP", "1/2 n2: no route to host")
+		w.wantViews("shop/web  n1,n2", "1/2 n2: no route to host")
 
 		patch := `{"status":{"conditions":[{"type":"Ready","status":"Unknown"}]}}`
 		_, err = w.kube.CoreV1().Nodes().Patch(w.Context(), "n2", types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{}, "status")
 		w.must(err)
 		w.settle()
-		w.wantViews("shop/web n1 BGP", "1/1 ")
+		w.wantViews("shop/web  n1", "1/1 ")
 		w.must(w.kube.CoreV1().Nodes().Delete(w.Context(), "n1", metav1.DeleteOptions{}))
 		w.settle()
 		w.wantViews("shop/web  ", " ")
@@ -112,7 +116,7 @@ func (w *world) wantViews(vip, peer string) {
 	w.Helper()
 	v, err := w.seamark.VIPs.Get(w.Context(), "192.0.2.0", metav1.GetOptions{})
 	w.must(err)
-	if got := v.Status.Services + " " + v.Status.Nodes + " " + v.Status.Via; got != vip {
+	if got := v.Status.Services + " " + v.Status.Owner + " " + v.Status.BGP; got != vip {
 		w.Errorf("VIP: %q; want %q", got, vip)
 	}
 	p, err := w.seamark.BGPPeers.Get(w.Context(), "router", metav1.GetOptions{})

@@ -15,8 +15,8 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:printcolumn:name="Address",type=string,JSONPath=`.spec.address`
 // +kubebuilder:printcolumn:name="Pool",type=string,JSONPath=`.spec.pool`
 // +kubebuilder:printcolumn:name="Services",type=string,JSONPath=`.status.services`
-// +kubebuilder:printcolumn:name="Nodes",type=string,JSONPath=`.status.nodes`
-// +kubebuilder:printcolumn:name="Via",type=string,JSONPath=`.status.via`
+// +kubebuilder:printcolumn:name="Owner",type=string,JSONPath=`.status.owner`
+// +kubebuilder:printcolumn:name="BGP",type=string,JSONPath=`.status.bgp`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type VIP struct {
 	metav1.TypeMeta   `json:",inline"`
@@ -78,14 +78,14 @@ type VIPStatus struct {
 	//
 	// +optional
 	Services string `json:"services,omitempty"`
-	// Nodes that announce, as "node1,node2".
+	// Owner is the node that answers ARP or NDP for the address.
 	//
 	// +optional
-	Nodes string `json:"nodes,omitempty"`
-	// Via which protocols, as "ARP,BGP".
+	Owner string `json:"owner,omitempty"`
+	// BGP are the nodes that announce the address to routers, as "node1,node2".
 	//
 	// +optional
-	Via string `json:"via,omitempty"`
+	BGP string `json:"bgp,omitempty"`
 	// +optional
 	// +listType=map
 	// +listMapKey=node

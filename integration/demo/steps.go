@@ -91,15 +91,15 @@ func (t *tour) announced(ctx context.Context) error {
 		var list struct {
 			Items []struct {
 				Spec   struct{ Address string }
-				Status struct{ Nodes, Via string }
+				Status struct{ Owner, BGP string }
 			}
 		}
 		if err := t.read(ctx, &list, "vips"); err != nil {
 			return err
 		}
 		for _, vip := range list.Items {
-			if !strings.Contains(vip.Status.Via, "BGP") || !strings.Contains(vip.Status.Via, "P,") {
-				return fmt.Errorf("%s is announced by %q via %q", vip.Spec.Address, vip.Status.Nodes, vip.Status.Via)
+			if vip.Status.Owner == "" || vip.Status.BGP == "" {
+				return fmt.Errorf("%s is announced by ARP or NDP by %q and by BGP by %q", vip.Spec.Address, vip.Status.Owner, vip.Status.BGP)
 			}
 		}
 		return nil
