@@ -286,3 +286,51 @@ func TestProblemsOnce(t *testing.T) {
 		t.Errorf("told %v, want %s", told, want)
 	}
 }
+
+// TestHealth: the kubelet and load balancers get an answer, and a port that is taken stops nothing.
+func TestHealth(t *testing.T) {
+	l := newLab(t)
+	at := netip.MustParseAddrPort("10.0.0.1:10256")
+	var taken net.Listener
+	var err error
+	l.node.Do(func() { taken, err = net.Listen("tcp", at.String()) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.start(func(c *Config) { c.HealthAddress = at })
+	if l.proxy.Ready() == nil {
+		t.Error("ready before there is a Snapshot")
+	}
+	l.sync(served(externalLocal, "10.244.1.2@n1", "fd00:244:1::2@n1"))
+	if err := l.proxy.Ready(); err != nil {
+		t.Errorf("not ready after the first sync: %v", err)
+	}
+	if got := l.ask(l.client, "tcp", "192.0.2.1:80"); got != "pod1 10.0.0.9" {
+		t.Errorf("with the health port taken: %q", got)
+	}
+	if err := taken.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		code := 0
+		l.client.Do(func() { code = status(at.String(), "/healthz") })
+		if code == 200 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("/healthz answers %d", code)
+		}
+	}
+}
+
+// status asks over a connection that is opened in this goroutine, and so in this network namespace.
+func status(address, path string) (code int) {
+	c, err := net.DialTimeout("tcp", address, time.Second)
+	if err != nil {
+		return 0
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "GET %s HTTP/1.0\r\nHost: test\r\n\r\n", path)
+	fmt.Fscanf(c, "HTTP/1.0 %d", &code)
+	return code
+}

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/seamark-io/seamark/cluster"
 	"github.com/seamark-io/seamark/proxy/conntrack"
@@ -118,27 +117,29 @@ func (p *Proxy) Run(ctx context.Context) error {
 	checks := &healthcheck.Services{Healthy: p.health.Healthy}
 	defer checks.Close()
 
-	g, ctx := errgroup.WithContext(ctx)
-	if p.cfg.HealthAddress.IsValid() {
-		l, err := net.Listen("tcp", p.cfg.HealthAddress.String())
-		if err != nil {
-			return fmt.Errorf("serve the proxy's health: %w", err)
-		}
-		srv := &http.Server{Handler: p.health.Handler(), ReadHeaderTimeout: 5 * time.Second}
-		g.Go(func() error {
-			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-				return fmt.Errorf("serve the proxy's health: %w", err)
-			}
-			return nil
-		})
-		g.Go(func() error {
-			<-ctx.Done()
-			return srv.Close()
-		})
-	}
+	health := &http.Server{Handler: p.health.Handler(), ReadHeaderTimeout: 5 * time.Second}
+	defer health.Close()
 	// In this goroutine, so that whoever calls Run in a network namespace gets all sockets there.
-	p.loop(ctx, &node{rules: rules, flows: flows, checks: checks, builder: ruleset.NewBuilder(p.cfg.Rules)})
-	return g.Wait()
+	p.loop(ctx, &node{rules: rules, flows: flows, checks: checks, health: health, builder: ruleset.NewBuilder(p.cfg.Rules)})
+	return nil
+}
+
+// listenHealth starts to serve /healthz and /livez, if that is wanted and has not been done. A port that is taken, as a
+// rule by an agent that is about to end, keeps nobody from working: it is tried again with each check.
+func (p *Proxy) listenHealth(n *node) {
+	if n.listening || !p.cfg.HealthAddress.IsValid() {
+		return
+	}
+	l, err := net.Listen("tcp", p.cfg.HealthAddress.String())
+	if err != nil {
+		if err.Error() != n.listenError {
+			p.cfg.Log.Error("Health of the proxy is not served, trying again", "error", err)
+		}
+		n.listenError = err.Error()
+		return
+	}
+	n.listening = true
+	go n.health.Serve(l) //nolint:errcheck // ends with Close
 }
 
 // Ready returns nil as soon as the rules have once been as wanted. Any goroutine may call it.
@@ -164,6 +165,10 @@ type node struct {
 	rules   *nft.Driver
 	flows   *conntrack.Driver
 	checks  *healthcheck.Services
+	health  *http.Server
+	// listening is true once health is served; listenError is why it was not.
+	listening   bool
+	listenError string
 }
 
 // loop runs until ctx ends.
@@ -172,6 +177,7 @@ func (p *Proxy) loop(ctx context.Context, n *node) {
 	defer check.Stop()
 	retry := retryMin
 	var again <-chan time.Time
+	p.listenHealth(n)
 	for {
 		err := p.syncOnce(ctx, n)
 		switch {
@@ -210,6 +216,7 @@ func (p *Proxy) wait(ctx context.Context, n *node, check, again <-chan time.Time
 		case <-again:
 			return true
 		case <-check:
+			p.listenHealth(n)
 			changed, err := n.rules.Check(ctx)
 			if err != nil {
 				p.metrics.failures.WithLabelValues("check").Inc()
