@@ -11,5 +11,5 @@
 //
 // A run is good when each spec that it was to run, and that skip.txt does not name, has run and passed.
 //
-// Lists and specs → [Select] (pure) → the suite, on the lab's host "client" → JUnit → [Summary] (pure).
+// Lists and specs → [Select] (pure) → the suite, on the lab's host "remote" → JUnit → [Summary] (pure).
 package e2e

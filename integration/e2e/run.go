@@ -50,9 +50,9 @@ type Config struct {
 	Log       io.Writer     // progress
 }
 
-// Run runs the specs on the lab's host "client", which is on the LAN of the nodes as a user's machine would be, after
-// giving the nodes the images that the specs start. An error means that there is no result; failed specs are in the
-// Summary.
+// Run runs the specs on the lab's host "remote", after giving the nodes the images that the specs start. Behind the router
+// it is a client from elsewhere: a spec takes the source address for lost when it lies in the nodes' own network. An error
+// means that there is no result; failed specs are in the Summary.
 func (s *Suite) Run(ctx context.Context, c Config) (Summary, error) {
 	ginkgo, err := s.cache.Binary(ctx, "ginkgo")
 	if err != nil {
@@ -66,7 +66,13 @@ func (s *Suite) Run(ctx context.Context, c Config) (Summary, error) {
 	if err := c.Lab.Load(ctx, images); err != nil {
 		return Summary{}, err
 	}
-	client, err := c.Lab.Host("client")
+	if c.Lab.Options().LB == lab.Seamark {
+		router := c.Lab.Plan().Host("router").Addrs()[0]
+		if err := c.Lab.Apply(ctx, []byte(pool(c.Lab.Options().Families, router))); err != nil {
+			return Summary{}, err
+		}
+	}
+	client, err := c.Lab.Host("remote")
 	if err != nil {
 		return Summary{}, err
 	}
