@@ -7,6 +7,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,19 +30,22 @@ import (
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 )
 
-// The build in package artifacts makes a link for each of the names.
-var programs = map[string]func() int{
-	"kube-apiserver":          server(apiserver.NewAPIServerCommand),
-	"kube-controller-manager": server(controllermanager.NewControllerManagerCommand),
-	"kube-scheduler":          server(func() *cobra.Command { return scheduler.NewSchedulerCommand() }),
-	"kube-proxy":              server(proxy.NewProxyCommand),
-	"kubelet":                 server(func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) }),
-	"kubectl":                 kubectl,
+// programs returns the mains by name. The build in package artifacts makes a link for each of the names.
+func programs() map[string]func() int {
+	return map[string]func() int{
+		"kube-apiserver":          server(apiserver.NewAPIServerCommand),
+		"kube-controller-manager": server(controllermanager.NewControllerManagerCommand),
+		"kube-scheduler":          server(func() *cobra.Command { return scheduler.NewSchedulerCommand() }),
+		"kube-proxy":              server(proxy.NewProxyCommand),
+		"kubelet":                 server(func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) }),
+		"kubectl":                 kubectl,
+	}
 }
 
 func main() { os.Exit(run()) }
 
 func run() int {
+	programs := programs()
 	if program, ok := programs[filepath.Base(os.Args[0])]; ok {
 		return program()
 	}
@@ -51,11 +55,7 @@ func run() int {
 			return program()
 		}
 	}
-	names := make([]string, 0, len(programs))
-	for name := range programs {
-		names = append(names, name)
-	}
-	slices.Sort(names)
+	names := slices.Sorted(maps.Keys(programs))
 	fmt.Fprintf(os.Stderr, "usage: kube PROGRAM [FLAG]..., or a link to kube named as one of the programs:\n\t%s\n", strings.Join(names, "\n\t"))
 	return 2
 }
