@@ -125,7 +125,7 @@ func seed(t *testing.T) world {
 // TestOracle compares what happens to packets with what the API says that should happen.
 func TestOracle(t *testing.T) {
 	w := seed(t)
-	for range 150 {
+	for range 60 {
 		snap := w.snapshot()
 		rs, _ := ruleset.Build(snap, cfg1)
 		for _, f := range []cluster.Family{cluster.IPv4, cluster.IPv6} {
