@@ -23,9 +23,6 @@ const (
 	Port = 53
 )
 
-// DefaultService is the Service whose cluster IPs kubelets give to pods, by convention.
-var DefaultService = cluster.Name{Namespace: "kube-system", Name: "kube-dns"}
-
 // Source gives Snapshots.
 type Source interface {
 	// Snapshot returns the newest Snapshot, nil before the first.
@@ -44,7 +41,8 @@ type Addresses interface {
 
 // Notrack exempts DNS at addresses from connection tracking.
 type Notrack interface {
-	Set(ctx context.Context, want []netip.Addr) error
+	// Set exempts exactly the queries to, and the replies from, these addresses.
+	Set(ctx context.Context, queries, replies []netip.Addr) error
 }
 
 // Config configures a Server.
@@ -69,8 +67,10 @@ type Config struct {
 	// MaxTCP bounds the TCP connections at one address; more wait. Default: DefaultMaxTCP.
 	MaxTCP int
 
+	// Registerer takes the metrics; nil: none are registered.
 	Registerer prometheus.Registerer
-	Log        *slog.Logger
+	// Log default: slog.Default.
+	Log *slog.Logger
 }
 
 func (c *Config) setDefaults() {
@@ -79,6 +79,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.MaxTCP == 0 {
 		c.MaxTCP = DefaultMaxTCP
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
 	}
 }
 

@@ -75,7 +75,7 @@ func directive(name, stanza string, next plugin.Handler) (plugin.Handler, error)
 
 func (f *forwarder) stop() {
 	if f.forward != nil {
-		f.forward.OnShutdown()
+		_ = f.forward.OnShutdown()
 	}
 }
 

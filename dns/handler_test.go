@@ -99,7 +99,7 @@ func TestForwardLimitAndMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer silent.Close()
+	defer func() { _ = silent.Close() }()
 	reg := prometheus.NewRegistry()
 	h := newTestHandler(t, reg, 2, silent.LocalAddr().(*net.UDPAddr).AddrPort())
 	under := make(chan *dns.Msg, 2)
@@ -205,7 +205,6 @@ func TestPortTaken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer taken.Close()
 	busy := taken.LocalAddr().(*net.UDPAddr).AddrPort()
 	free := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), busy.Port())
 	src := newSource()
@@ -220,7 +219,7 @@ func TestPortTaken(t *testing.T) {
 	if err := s.Ready(); err == nil || !strings.Contains(err.Error(), busy.String()) {
 		t.Errorf("Ready: %v, want an error that names %s", err, busy)
 	}
-	taken.Close()
+	_ = taken.Close()
 	eventually(t, "the address that became free", func() error { return ask(busy) })
 	eventually(t, "Ready", s.Ready)
 }
@@ -250,7 +249,7 @@ func BenchmarkUDP(b *testing.B) {
 		b.Fatal(err)
 	}
 	addr := probe.LocalAddr().(*net.UDPAddr).AddrPort()
-	probe.Close()
+	_ = probe.Close()
 	l, err := listen(addr, newTestHandler(b, nil, 10), 1)
 	if err != nil {
 		b.Fatal(err)
@@ -265,7 +264,7 @@ func BenchmarkUDP(b *testing.B) {
 			b.Error(err)
 			return
 		}
-		defer c.Close()
+		defer func() { _ = c.Close() }()
 		in := make([]byte, zone.MaxUDPSize)
 		for pb.Next() {
 			if _, err := c.Write(msg); err != nil {

@@ -25,7 +25,9 @@ const (
 	// Limits of a TCP connection: RFC 7766, 6.2.3 asks for an idle time of a few seconds.
 	tcpIdle    = 10 * time.Second
 	tcpQueries = 1000
-	// drain is how long a listener that is closed waits for the replies under way.
+	// linger is how long a listener that is closed still takes what has arrived at its sockets.
+	linger = 100 * time.Millisecond
+	// drain is how long it then waits for the replies under way.
 	drain = 2 * time.Second
 )
 
@@ -74,10 +76,10 @@ func reusePort(_, _ string, c syscall.RawConn) error {
 
 func (l *listener) closeSockets() {
 	for _, c := range l.udp {
-		c.Close()
+		_ = c.Close()
 	}
 	if l.tcp != nil {
-		l.tcp.Close()
+		_ = l.tcp.Close()
 	}
 }
 
@@ -129,16 +131,16 @@ func (l *listener) alive() bool {
 func (l *listener) serveUDP(ctx, requests context.Context, c *net.UDPConn) error {
 	var under sync.WaitGroup
 	defer under.Wait()
-	stop := context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Now().Add(linger)) })
 	defer stop()
 	in, out := make([]byte, maxQuery), make([]byte, 0, zone.MaxUDPSize)
 	kind := kindOf(l.addr.Addr(), true)
 	for {
 		n, from, err := c.ReadFromUDPAddrPort(in)
-		if ctx.Err() != nil {
+		switch {
+		case err != nil && ctx.Err() != nil:
 			return nil
-		}
-		if err != nil {
+		case err != nil:
 			return fmt.Errorf("reading at UDP %s: %w", l.addr, err)
 		}
 		q, ok := l.handler.fromZone(in[:n], out, kind)

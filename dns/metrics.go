@@ -49,12 +49,6 @@ func (k connKind) family() string {
 	return "IPv6"
 }
 
-// countedTypes have a counter of their own; all others are "other", so that clients cannot make up time series.
-var countedTypes = []uint16{
-	dns.TypeA, dns.TypeNS, dns.TypeCNAME, dns.TypeSOA, dns.TypePTR, dns.TypeMX, dns.TypeTXT, dns.TypeAAAA, dns.TypeSRV,
-	dns.TypeSVCB, dns.TypeHTTPS, dns.TypeANY,
-}
-
 // metrics holds the counters of the hot path ready to use.
 type metrics struct {
 	requests        [connKinds][256]prometheus.Counter
@@ -99,7 +93,11 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	}, []string{"reason"})
 
 	for k := range connKinds {
-		for _, t := range countedTypes {
+		// All types without a counter of their own are "other", so that clients cannot make up time series.
+		for _, t := range []uint16{
+			dns.TypeA, dns.TypeNS, dns.TypeCNAME, dns.TypeSOA, dns.TypePTR, dns.TypeMX, dns.TypeTXT, dns.TypeAAAA,
+			dns.TypeSRV, dns.TypeSVCB, dns.TypeHTTPS, dns.TypeANY,
+		} {
 			m.requests[k][t] = requests.WithLabelValues(k.proto(), k.family(), dns.TypeToString[t])
 		}
 		m.requestsOther[k] = requests.WithLabelValues(k.proto(), k.family(), "other")
@@ -153,23 +151,22 @@ func (m *metrics) observe(q *query) {
 // It must not be registered there.
 type coreDNSMetrics struct{ from prometheus.Gatherer }
 
-var coreDNSNames = strings.NewReplacer(
-	"coredns_forward_", "seamark_dns_forward_",
-	"coredns_proxy_", "seamark_dns_forward_",
-	"coredns_cache_", "seamark_dns_cache_",
-)
-
 // Describe makes it an unchecked collector: which metrics there are is up to the plugins.
 func (coreDNSMetrics) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
 func (c coreDNSMetrics) Collect(ch chan<- prometheus.Metric) {
+	ours := strings.NewReplacer(
+		"coredns_forward_", "seamark_dns_forward_",
+		"coredns_proxy_", "seamark_dns_forward_",
+		"coredns_cache_", "seamark_dns_cache_",
+	)
 	families, err := c.from.Gather()
 	if err != nil {
 		ch <- prometheus.NewInvalidMetric(prometheus.NewInvalidDesc(err), err)
 	}
 	for _, f := range families {
-		name := coreDNSNames.Replace(f.GetName())
+		name := ours.Replace(f.GetName())
 		if name == f.GetName() {
 			continue
 		}

@@ -83,14 +83,22 @@ func (s *Server) Run(ctx context.Context) error {
 			return fmt.Errorf("looking for DNS addresses of an earlier run: %w", err)
 		}
 	}
-	retry := firstRetry
+	retry, logged := firstRetry, ""
 	for {
 		next := resync
-		if err := s.RunOnce(ctx); err != nil {
-			s.cfg.Log.LogAttrs(ctx, slog.LevelError, "DNS", slog.Any("error", err))
+		err := s.RunOnce(ctx)
+		if err != nil {
 			next, retry = retry, min(2*retry, lastRetry)
 		} else {
 			retry = firstRetry
+		}
+		// What stays wrong is said once.
+		if text := fmt.Sprint(err); err != nil && text != logged {
+			s.cfg.Log.LogAttrs(ctx, slog.LevelError, "DNS", slog.Any("error", err))
+			logged = text
+		} else if err == nil && logged != "" {
+			s.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "DNS: no error any more")
+			logged = ""
 		}
 		select {
 		case <-ctx.Done():
@@ -167,24 +175,17 @@ func (s *Server) addresses() []netip.Addr {
 	return svc.ClusterIPs
 }
 
-// updateListeners listens at exactly these addresses, at port 53, and at those in more. Packets for an address bypass the service
-// proxy only while somebody listens: before and after, and if the port is taken, they go where the proxy sends them.
+// updateListeners listens at exactly these addresses, at port 53, and at those in more. Packets for an address bypass
+// the service proxy only while somebody listens: before and after, and if the port is taken, they go where the proxy
+// sends them.
 func (s *Server) updateListeners(ctx context.Context, addrs []netip.Addr, more []netip.AddrPort) error {
 	var errs []error
 	want := slices.Clone(more)
 	for _, a := range addrs {
 		want = append(want, netip.AddrPortFrom(a, Port))
 	}
-	served := func() []netip.Addr {
-		return slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool {
-			l := s.listeners[netip.AddrPortFrom(a, Port)]
-			return l == nil || !l.alive()
-		})
-	}
-	if s.cfg.Notrack != nil {
-		errs = append(errs, s.cfg.Notrack.Set(ctx, served()))
-	}
-	errs = append(errs, s.closeListeners(want))
+	// Take no more queries for what goes, and then close it: see notrack.Driver.Set for why the replies come last.
+	errs = append(errs, s.setNotrack(ctx, s.listening(addrs), s.listening(s.served)), s.closeListeners(want))
 	if s.cfg.Addresses != nil {
 		errs = append(errs, s.cfg.Addresses.Set(ctx, addrs))
 	}
@@ -200,10 +201,26 @@ func (s *Server) updateListeners(ctx context.Context, addrs []netip.Addr, more [
 		l.start(s.failures)
 		s.listeners[addr] = l
 	}
-	if s.cfg.Notrack != nil {
-		errs = append(errs, s.cfg.Notrack.Set(ctx, served()))
+	now := s.listening(addrs)
+	return errors.Join(append(errs, s.setNotrack(ctx, now, now))...)
+}
+
+func (s *Server) setNotrack(ctx context.Context, queries, replies []netip.Addr) error {
+	if s.cfg.Notrack == nil {
+		return nil
 	}
-	return errors.Join(errs...)
+	return s.cfg.Notrack.Set(ctx, queries, replies)
+}
+
+// listening returns those of the addresses at whose port 53 somebody listens.
+func (s *Server) listening(addrs []netip.Addr) []netip.Addr {
+	var out []netip.Addr
+	for addr, l := range s.listeners {
+		if slices.Contains(addrs, addr.Addr()) && addr.Port() == Port && l.alive() {
+			out = append(out, addr.Addr())
+		}
+	}
+	return out
 }
 
 // closeListeners closes those that are not wanted, and clears away those that failed.

@@ -6,12 +6,13 @@
 // for the replies, both as they arrive and as local processes send them:
 //
 //	table inet seamark-dns {
-//		set addresses4 { type ipv4_addr; }
-//		set addresses6 { type ipv6_addr; }
+//		set queries4 { type ipv4_addr; }
+//		set replies4 { type ipv4_addr; }
+//		…
 //		chain prerouting {
 //			type filter hook prerouting priority raw; policy accept;
-//			ip daddr @addresses4 udp dport 53 notrack
-//			ip saddr @addresses4 udp sport 53 notrack
+//			ip daddr @queries4 udp dport 53 notrack
+//			ip saddr @replies4 udp sport 53 notrack
 //			…
 //		}
 //		chain output { … }

@@ -22,29 +22,38 @@ const (
 // concurrent use.
 type Driver struct {
 	// last is what Set did last: the table is written anew only for a change, or if somebody removed it.
-	last []netip.Addr
+	last [2][]netip.Addr
 	done bool
 }
 
-// Set exempts exactly the wanted addresses. The table is replaced in one transaction; with no address it is removed.
-func (d *Driver) Set(_ context.Context, want []netip.Addr) error {
-	want = slices.SortedFunc(slices.Values(want), netip.Addr.Compare)
+// Set exempts exactly the queries to, and the replies from, the wanted addresses. The table is replaced in one
+// transaction; with no address it is removed.
+//
+// A server that gives an address up first lets the replies alone stay exempt, until all are sent: the reply to a query
+// that was not tracked would begin a connection of its own, and be changed if it collides with one that the service
+// proxy's NAT keeps of the same client.
+func (d *Driver) Set(_ context.Context, queries, replies []netip.Addr) error {
+	want := [2][]netip.Addr{}
+	for i, addrs := range [][]netip.Addr{queries, replies} {
+		want[i] = slices.SortedFunc(slices.Values(addrs), netip.Addr.Compare)
+	}
+	some := len(queries)+len(replies) > 0
 	c, err := nftables.New()
 	if err != nil {
 		return fmt.Errorf("opening nftables: %w", err)
 	}
-	if d.done && slices.Equal(want, d.last) {
+	if d.done && slices.EqualFunc(want[:], d.last[:], slices.Equal) {
 		_, err := c.ListTableOfFamily(tableName, nftables.TableFamilyINet)
-		if exists := err == nil; exists && len(want) > 0 || errors.Is(err, unix.ENOENT) && len(want) == 0 {
+		if exists := err == nil; exists && some || errors.Is(err, unix.ENOENT) && !some {
 			return nil
 		}
 	}
 	// Adding makes sure that there is a table to delete: then the transaction cannot fail for its absence.
 	t := c.AddTable(&nftables.Table{Name: tableName, Family: nftables.TableFamilyINet})
 	c.DelTable(t)
-	if len(want) > 0 {
+	if some {
 		c.AddTable(t)
-		if err := addRules(c, t, want); err != nil {
+		if err := addRules(c, t, want[0], want[1]); err != nil {
 			return fmt.Errorf("building the nftables table %s: %w", tableName, err)
 		}
 	}
@@ -56,28 +65,48 @@ func (d *Driver) Set(_ context.Context, want []netip.Addr) error {
 	return nil
 }
 
-// family is how the rules of an IP family find the addresses in a packet.
+// family is how the rules of an IP family find addresses in a packet.
 type family struct {
-	set          *nftables.Set
+	suffix       string
 	nfproto      byte
+	key          nftables.SetDatatype
 	saddr, daddr uint32
 	length       uint32
 }
 
-func addRules(c *nftables.Conn, t *nftables.Table, want []netip.Addr) error {
+// match is where a packet has the address and the port that a rule looks for: offsets in the network and the transport
+// header (RFC 768, RFC 9293).
+type match struct {
+	set          *nftables.Set
+	addr, portAt uint32
+}
+
+func addRules(c *nftables.Conn, t *nftables.Table, queries, replies []netip.Addr) error {
 	families := []family{
-		{set: &nftables.Set{Table: t, Name: "addresses4", KeyType: nftables.TypeIPAddr}, nfproto: unix.NFPROTO_IPV4, saddr: 12, daddr: 16, length: 4},
-		{set: &nftables.Set{Table: t, Name: "addresses6", KeyType: nftables.TypeIP6Addr}, nfproto: unix.NFPROTO_IPV6, saddr: 8, daddr: 24, length: 16},
+		{suffix: "4", nfproto: unix.NFPROTO_IPV4, key: nftables.TypeIPAddr, saddr: 12, daddr: 16, length: 4},
+		{suffix: "6", nfproto: unix.NFPROTO_IPV6, key: nftables.TypeIP6Addr, saddr: 8, daddr: 24, length: 16},
 	}
+	matches := map[string][]match{}
 	for _, f := range families {
-		var elements []nftables.SetElement
-		for _, a := range want {
-			if uint32(len(a.AsSlice())) == f.length {
-				elements = append(elements, nftables.SetElement{Key: a.AsSlice()})
+		for _, m := range []struct {
+			match
+			name  string
+			addrs []netip.Addr
+		}{
+			{match{addr: f.daddr, portAt: 2}, "queries", queries},
+			{match{addr: f.saddr, portAt: 0}, "replies", replies},
+		} {
+			m.set = &nftables.Set{Table: t, Name: m.name + f.suffix, KeyType: f.key}
+			var elements []nftables.SetElement
+			for _, a := range m.addrs {
+				if uint32(len(a.AsSlice())) == f.length {
+					elements = append(elements, nftables.SetElement{Key: a.AsSlice()})
+				}
 			}
-		}
-		if err := c.AddSet(f.set, elements); err != nil {
-			return err
+			if err := c.AddSet(m.set, elements); err != nil {
+				return err
+			}
+			matches[f.suffix] = append(matches[f.suffix], m.match)
 		}
 	}
 	policy := nftables.ChainPolicyAccept
@@ -94,24 +123,24 @@ func addRules(c *nftables.Conn, t *nftables.Table, want []netip.Addr) error {
 		})
 		for _, f := range families {
 			for _, proto := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
-				// Offsets of source and destination port: RFC 768, RFC 9293.
-				c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: f.rule(f.daddr, proto, 2)})
-				c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: f.rule(f.saddr, proto, 0)})
+				for _, m := range matches[f.suffix] {
+					c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: f.rule(m, proto)})
+				}
 			}
 		}
 	}
 	return nil
 }
 
-func (f family) rule(addr uint32, proto byte, portAt uint32) []expr.Any {
+func (f family) rule(m match, proto byte) []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{f.nfproto}},
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: addr, Len: f.length},
-		&expr.Lookup{SourceRegister: 1, SetName: f.set.Name, SetID: f.set.ID},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: m.addr, Len: f.length},
+		&expr.Lookup{SourceRegister: 1, SetName: m.set.Name, SetID: m.set.ID},
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{proto}},
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: portAt, Len: 2},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: m.portAt, Len: 2},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binary.BigEndian.AppendUint16(nil, port)},
 		&expr.Notrack{},
 	}

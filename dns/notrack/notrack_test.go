@@ -8,42 +8,34 @@ import (
 	"github.com/seamark-io/seamark/dns/internal/netnstest"
 )
 
-const wantTable = `table inet seamark-dns {
-	set addresses4 {
-		type ipv4_addr
-		elements = { 10.96.0.10 }
+// table is what nft lists for a table with the given elements.
+func table(queries4, replies4, queries6, replies6 string) string {
+	var b strings.Builder
+	b.WriteString("table inet seamark-dns {\n")
+	for _, set := range []struct{ name, typ, elements string }{
+		{"queries4", "ipv4_addr", queries4}, {"replies4", "ipv4_addr", replies4},
+		{"queries6", "ipv6_addr", queries6}, {"replies6", "ipv6_addr", replies6},
+	} {
+		b.WriteString("\tset " + set.name + " {\n\t\ttype " + set.typ + "\n")
+		if set.elements != "" {
+			b.WriteString("\t\telements = { " + set.elements + " }\n")
+		}
+		b.WriteString("\t}\n\n")
 	}
-
-	set addresses6 {
-		type ipv6_addr
-		elements = { fd00:10:96::a }
+	rules := `		ip daddr @queries4 udp dport 53 notrack
+		ip saddr @replies4 udp sport 53 notrack
+		ip daddr @queries4 tcp dport 53 notrack
+		ip saddr @replies4 tcp sport 53 notrack
+		ip6 daddr @queries6 udp dport 53 notrack
+		ip6 saddr @replies6 udp sport 53 notrack
+		ip6 daddr @queries6 tcp dport 53 notrack
+		ip6 saddr @replies6 tcp sport 53 notrack
 	}
-
-	chain prerouting {
-		type filter hook prerouting priority raw; policy accept;
-		ip daddr @addresses4 udp dport 53 notrack
-		ip saddr @addresses4 udp sport 53 notrack
-		ip daddr @addresses4 tcp dport 53 notrack
-		ip saddr @addresses4 tcp sport 53 notrack
-		ip6 daddr @addresses6 udp dport 53 notrack
-		ip6 saddr @addresses6 udp sport 53 notrack
-		ip6 daddr @addresses6 tcp dport 53 notrack
-		ip6 saddr @addresses6 tcp sport 53 notrack
-	}
-
-	chain output {
-		type filter hook output priority raw; policy accept;
-		ip daddr @addresses4 udp dport 53 notrack
-		ip saddr @addresses4 udp sport 53 notrack
-		ip daddr @addresses4 tcp dport 53 notrack
-		ip saddr @addresses4 tcp sport 53 notrack
-		ip6 daddr @addresses6 udp dport 53 notrack
-		ip6 saddr @addresses6 udp sport 53 notrack
-		ip6 daddr @addresses6 tcp dport 53 notrack
-		ip6 saddr @addresses6 tcp sport 53 notrack
-	}
-}
 `
+	b.WriteString("\tchain prerouting {\n\t\ttype filter hook prerouting priority raw; policy accept;\n" + rules)
+	b.WriteString("\n\tchain output {\n\t\ttype filter hook output priority raw; policy accept;\n" + rules + "}\n")
+	return b.String()
+}
 
 func TestSet(t *testing.T) {
 	if !netnstest.Isolated(t) {
@@ -51,9 +43,9 @@ func TestSet(t *testing.T) {
 	}
 	netnstest.Exec(t, "nft", "add table inet foreign; add chain inet foreign c")
 	var d Driver
-	set := func(d *Driver, want ...netip.Addr) {
+	set := func(d *Driver, queries, replies []netip.Addr) {
 		t.Helper()
-		if err := d.Set(t.Context(), want); err != nil {
+		if err := d.Set(t.Context(), queries, replies); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -65,22 +57,28 @@ func TestSet(t *testing.T) {
 		}
 	}
 	a4, a6 := netip.MustParseAddr("10.96.0.10"), netip.MustParseAddr("fd00:10:96::a")
+	both, reverse, four := []netip.Addr{a4, a6}, []netip.Addr{a6, a4}, []netip.Addr{a4}
 
-	set(&d)
+	set(&d, nil, nil)
 	check("nothing wanted, nothing there", "")
-	set(&d, a6, a4)
-	check("two addresses", wantTable)
+	set(&d, both, both)
+	full := table("10.96.0.10", "10.96.0.10", "fd00:10:96::a", "fd00:10:96::a")
+	check("two addresses", full)
 	handles := netnstest.Exec(t, "nft", "-a", "list", "ruleset")
-	set(&d, a4, a6)
+	set(&d, reverse, both)
 	if again := netnstest.Exec(t, "nft", "-a", "list", "ruleset"); again != handles {
 		t.Errorf("the same again wrote the table anew:\n%s\nwas\n%s", again, handles)
 	}
 	netnstest.Exec(t, "nft", "delete table inet seamark-dns")
-	set(&d, a4, a6)
-	check("after somebody removed the table", wantTable)
+	set(&d, both, both)
+	check("after somebody removed the table", full)
 	var next Driver
-	set(&next, a4)
-	check("after a restart, one address less", strings.Replace(wantTable, "\n\t\telements = { fd00:10:96::a }", "", 1))
-	set(&next)
+	set(&next, four, both)
+	check("after a restart, one address about to go", table("10.96.0.10", "10.96.0.10", "", "fd00:10:96::a"))
+	set(&next, four, four)
+	check("one address less", table("10.96.0.10", "10.96.0.10", "", ""))
+	set(&next, nil, four)
+	check("the last about to go", table("", "10.96.0.10", "", ""))
+	set(&next, nil, nil)
 	check("at the end", "")
 }

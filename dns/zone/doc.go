@@ -11,5 +11,6 @@
 //
 // Where it differs from the kubernetes plugin, it follows the RFCs: a name that has others below it exists (RFC 8020),
 // an ExternalName Service has a CNAME for every type (RFC 1034, 3.6.2) which stays in the answer even if its target
-// does not exist (RFC 6604), and a loop of CNAMEs is SERVFAIL.
+// does not exist (RFC 6604), and a loop of CNAMEs is SERVFAIL. And it has no records beyond the specification at
+// _port._protocol (addresses) and at the names of endpoints and pods (SRV). dns/internal/coredns compares the two.
 package zone

@@ -47,12 +47,12 @@ func (z *Zone) Records() int { return z.records }
 type Verdict uint8
 
 const (
-	// Answered: the reply is complete.
+	// Answered means that the reply is complete.
 	Answered Verdict = iota
-	// Elsewhere: the name is not the cluster's, there is no reply. Another server may know it.
+	// Elsewhere means that the name is not the cluster's, and there is no reply. Another server may know it.
 	Elsewhere
-	// Chase: the reply ends in a CNAME record whose target is elsewhere. What another server says of the target, in the
-	// type of the question, belongs behind it.
+	// Chase means that the reply ends in a CNAME record whose target is elsewhere. What another server says of the
+	// target, in the type of the question, belongs behind it.
 	Chase
 )
 

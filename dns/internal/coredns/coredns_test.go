@@ -1,4 +1,4 @@
-package dns
+package coredns
 
 import (
 	"context"
@@ -171,7 +171,11 @@ func outside(name string, typ uint16) []dns.RR {
 }
 
 func askOurs(t *testing.T, z *zone.Zone, name string, typ uint16) string {
-	q, _ := zone.ParseQuery(pack(t, name, typ))
+	msg, err := new(dns.Msg).SetQuestion(name, typ).Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, _ := zone.ParseQuery(msg)
 	out, verdict := z.Answer(nil, &q, dns.MaxMsgSize, 0)
 	if verdict == zone.Elsewhere {
 		return "elsewhere"
