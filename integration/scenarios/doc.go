@@ -5,7 +5,9 @@
 //	go test ./scenarios -v -lab NAME        uses a lab that is up, and leaves it up
 //	go test ./scenarios -v -proxy kube-proxy -dns coredns -lb none
 //	                                        the control: the same assertions must hold of upstream's parts
-//	-run TestHeadless                       one of them; -keep leaves the lab, -artifacts DIR collects what failures left
+//	-run TestHeadless                       one of them
+//	-keep                                   leave the lab up that was made
+//	-artifacts -outputdir DIR               keep rulesets and logs of failed scenarios
 //
 // A scenario has a namespace of its own, waits for nothing without a limit, and says what it saw last when it gives up.
 // Most of them run side by side. Those that break something (kill an agent, cut a link, change a BGP session) do not, and

@@ -14,8 +14,8 @@ import (
 // dumpLimit is the time that a failed scenario may take to say how things stand.
 const dumpLimit = 30 * time.Second
 
-// dump shows what a failed scenario's namespace holds and how Seamark sees it. With -artifacts there are also the tables
-// and the agents' logs, each in a file.
+// dump shows what a failed scenario's namespace holds and how Seamark sees it. With -artifacts (of go test) the tables and
+// the whole logs are kept as well.
 func (ns *namespace) dump() {
 	ctx, cancel := context.WithTimeout(context.Background(), dumpLimit)
 	defer cancel()
@@ -42,17 +42,11 @@ func (ns *namespace) dump() {
 	} {
 		kubectl(append([]string{"logs", "--namespace", seamarkNamespace, "--tail=15"}, args...)...)
 	}
-	if *artifactDir != "" {
-		section("files", ns.collect(ctx), nil)
-	}
+	ns.collect(ctx, ns.t.ArtifactDir())
 }
 
-// collect writes the ruleset of each node and the logs of all of Seamark's pods into files, and returns their folder.
-func (ns *namespace) collect(ctx context.Context) string {
-	dir := filepath.Join(*artifactDir, ns.name)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err.Error()
-	}
+// collect writes the ruleset and the network of each node, and the log of its agent, into files.
+func (ns *namespace) collect(ctx context.Context, dir string) {
 	for _, node := range nodes(ns.t) {
 		var text strings.Builder
 		for _, args := range [][]string{
@@ -67,7 +61,6 @@ func (ns *namespace) collect(ctx context.Context) string {
 		_ = os.WriteFile(filepath.Join(dir, node.Name+".network"), []byte(text.String()), 0o644)
 		_ = os.WriteFile(filepath.Join(dir, node.Name+".log"), []byte(logs.Stdout), 0o644)
 	}
-	return dir
 }
 
 // usesSeamark reports whether Seamark plays any part in the lab.

@@ -178,7 +178,11 @@ func (h host) listen(port uint16) {
 
 // nextHops returns the nodes by way of which the host reaches an address that a routing protocol told it, ordered by name.
 func (h host) nextHops(ctx context.Context, to netip.Addr) ([]string, error) {
-	out, err := h.Exec(ctx, "ip", "-json", "route", "show", "exact", netip.PrefixFrom(to, to.BitLen()).String(), "proto", "bird")
+	family := "-4"
+	if to.Is6() {
+		family = "-6"
+	}
+	out, err := h.Exec(ctx, "ip", family, "-json", "route", "show", "exact", netip.PrefixFrom(to, to.BitLen()).String(), "proto", "bird")
 	if err != nil {
 		return nil, err
 	}

@@ -20,12 +20,11 @@ import (
 )
 
 var (
-	labName     = flag.String("lab", "", "use the running lab of this `NAME`, and leave it up")
-	keep        = flag.Bool("keep", false, "leave the lab up that was made for this run")
-	proxy       = flag.String("proxy", string(lab.Seamark), "of the lab to make: seamark or kube-proxy")
-	dns         = flag.String("dns", string(lab.Seamark), "of the lab to make: seamark or coredns")
-	lb          = flag.String("lb", string(lab.Seamark), "of the lab to make: seamark or none")
-	artifactDir = flag.String("artifacts", "", "`FOLDER` for what is gathered of failed scenarios (default: the lab's logs only, in the output)")
+	labName = flag.String("lab", "", "use the running lab of this `NAME`, and leave it up")
+	keep    = flag.Bool("keep", false, "leave the lab up that was made for this run")
+	proxy   = flag.String("proxy", string(lab.Seamark), "of the lab to make: seamark or kube-proxy")
+	dns     = flag.String("dns", string(lab.Seamark), "of the lab to make: seamark or coredns")
+	lb      = flag.String("lb", string(lab.Seamark), "of the lab to make: seamark or none")
 )
 
 // cluster is the lab that all scenarios use. TestMain sets it.

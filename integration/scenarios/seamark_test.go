@@ -168,20 +168,23 @@ func poolCondition(ctx context.Context, name string) (status, why string, err er
 	return "", "", errors.New("the pool has no condition Ready")
 }
 
-// peer is a line of `kubectl get bgppeers`.
-func peer(ctx context.Context, name string) (string, error) {
-	out, err := cluster.Kubectl(ctx, "get", "bgppeer", name, "--no-headers")
-	return strings.Join(strings.Fields(out.Stdout), " "), err
+// peer returns what `kubectl get bgppeers` shows of a BGPPeer: the columns ESTABLISHED and MESSAGE.
+func peer(ctx context.Context, name string) (established, message string, err error) {
+	o, err := resource("bgppeers").Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return "", "", err
+	}
+	return field(*o, "status", "established"), field(*o, "status", "message"), nil
 }
 
 // peerEstablished returns nil if all nodes have a session with a peer.
 func peerEstablished(ctx context.Context, name string) error {
-	o, err := resource("bgppeers").Get(ctx, name, metav1.GetOptions{})
+	established, message, err := peer(ctx, name)
 	if err != nil {
 		return err
 	}
 	n := len(cluster.Plan().Nodes())
-	return want("the number of sessions of "+name, field(*o, "status", "established"), fmt.Sprintf("%d/%d", n, n))
+	return want("the number of sessions of "+name+" ("+message+")", established, fmt.Sprintf("%d/%d", n, n))
 }
 
 // seamarkPod returns Seamark's pod of a program on a node, or on any for "".

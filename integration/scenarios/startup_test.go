@@ -167,7 +167,9 @@ func (ns *namespace) lacking(program, verb, resource string) func(*clientcmdapi.
 			role.Rules[i].Verbs = slices.DeleteFunc(slices.Clone(rule.Verbs), func(v string) bool { return v == verb })
 			others := rule
 			others.Resources = slices.DeleteFunc(slices.Clone(rule.Resources), func(r string) bool { return r == resource })
-			role.Rules = append(role.Rules, others)
+			if len(others.Resources) > 0 {
+				role.Rules = append(role.Rules, others)
+			}
 		}
 	}
 	if !taken {
