@@ -273,7 +273,7 @@ var errRefused = errors.New("some Services are left out")
 
 // split takes the Problems out of a driver's error.
 func split(err error) (problems []ruleset.Problem, rest error) {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // as below
 		var errs []error
 		for _, e := range joined.Unwrap() {
 			p, r := split(e)
@@ -281,7 +281,7 @@ func split(err error) (problems []ruleset.Problem, rest error) {
 		}
 		return problems, errors.Join(errs...)
 	}
-	if refused, ok := err.(*ruleset.RefusedError); ok {
+	if refused, ok := err.(*ruleset.RefusedError); ok { //nolint:errorlint // the tree is walked here, leaf by leaf
 		return refused.Problems, nil
 	}
 	return nil, err

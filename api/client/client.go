@@ -28,11 +28,13 @@ type Resource[T, L any] interface {
 	Delete(ctx context.Context, name string, opts metav1.DeleteOptions) error
 }
 
-// Shorthands for the three kinds.
 type (
-	IPPools  = Resource[*v1alpha1.IPPool, *v1alpha1.IPPoolList]
+	// IPPools is the client of IPPool objects.
+	IPPools = Resource[*v1alpha1.IPPool, *v1alpha1.IPPoolList]
+	// BGPPeers is the client of BGPPeer objects.
 	BGPPeers = Resource[*v1alpha1.BGPPeer, *v1alpha1.BGPPeerList]
-	VIPs     = Resource[*v1alpha1.VIP, *v1alpha1.VIPList]
+	// VIPs is the client of VIP objects.
+	VIPs = Resource[*v1alpha1.VIP, *v1alpha1.VIPList]
 )
 
 // Client holds the clients of all kinds.

@@ -51,25 +51,27 @@ func (w *tableWriter) end() {
 	w.control(unix.NFNL_MSG_BATCH_END)
 }
 
-func (w *tableWriter) start(msgType, flags uint16, nameAttr uint16) {
+// start begins a message about our table. The attribute that holds the table's name has the same number in every kind of
+// message: NFTA_TABLE_NAME, NFTA_SET_TABLE, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, NFTA_SET_ELEM_LIST_TABLE.
+func (w *tableWriter) start(msgType, flags uint16) {
 	w.message(msgType, unix.NLM_F_REQUEST|flags, w.nf())
-	w.string(nameAttr, ruleset.TableName)
+	w.string(unix.NFTA_TABLE_NAME, ruleset.TableName)
 }
 
 func (w *tableWriter) addTable() {
-	w.start(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, unix.NFTA_TABLE_NAME)
+	w.start(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE)
 	w.uint32(unix.NFTA_TABLE_FLAGS, 0)
 	w.finish()
 }
 
 func (w *tableWriter) deleteTable() {
-	w.start(unix.NFT_MSG_DELTABLE, 0, unix.NFTA_TABLE_NAME)
+	w.start(unix.NFT_MSG_DELTABLE, 0)
 	w.finish()
 }
 
 func (w *tableWriter) addSet(id ruleset.SetID) {
 	spec := w.specs[id]
-	w.start(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE, unix.NFTA_SET_TABLE)
+	w.start(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE)
 	w.string(unix.NFTA_SET_NAME, spec.Name)
 	w.uint32(unix.NFTA_SET_ID, uint32(id)+1)
 	shape := shapeOf(spec, w.family)
@@ -102,7 +104,7 @@ func (w *tableWriter) addSet(id ruleset.SetID) {
 }
 
 func (w *tableWriter) addChain(c ruleset.Chain) {
-	w.start(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, unix.NFTA_CHAIN_TABLE)
+	w.start(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE)
 	w.string(unix.NFTA_CHAIN_NAME, c.Name)
 	if c.Hook != nil {
 		hook := w.nest(unix.NFTA_CHAIN_HOOK)
@@ -119,7 +121,7 @@ func (w *tableWriter) addChain(c ruleset.Chain) {
 func (w *tableWriter) setRules(c ruleset.Chain) error {
 	w.flushChain(c.Name)
 	for _, r := range c.Rules {
-		w.start(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, unix.NFTA_RULE_TABLE)
+		w.start(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND)
 		w.string(unix.NFTA_RULE_CHAIN, c.Name)
 		exprs := w.nest(unix.NFTA_RULE_EXPRESSIONS)
 		for _, x := range w.rule(r) {
@@ -136,13 +138,13 @@ func (w *tableWriter) setRules(c ruleset.Chain) error {
 }
 
 func (w *tableWriter) flushChain(name string) {
-	w.start(unix.NFT_MSG_DELRULE, 0, unix.NFTA_RULE_TABLE)
+	w.start(unix.NFT_MSG_DELRULE, 0)
 	w.string(unix.NFTA_RULE_CHAIN, name)
 	w.finish()
 }
 
 func (w *tableWriter) deleteChain(name string) {
-	w.start(unix.NFT_MSG_DELCHAIN, 0, unix.NFTA_CHAIN_TABLE)
+	w.start(unix.NFT_MSG_DELCHAIN, 0)
 	w.string(unix.NFTA_CHAIN_NAME, name)
 	w.finish()
 }
@@ -160,7 +162,7 @@ func (w *tableWriter) elements(msgType, flags uint16, elements []ruleset.Element
 	for len(elements) > 0 {
 		id := elements[0].Set
 		spec := &w.specs[id]
-		w.start(msgType, flags, unix.NFTA_SET_ELEM_LIST_TABLE)
+		w.start(msgType, flags)
 		w.string(unix.NFTA_SET_ELEM_LIST_SET, spec.Name)
 		list := w.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
 		for len(elements) > 0 && elements[0].Set == id && len(w.buf)-list < maxElementBytes {
@@ -197,9 +199,9 @@ func (w *tableWriter) element(spec *ruleset.Spec, e ruleset.Element) {
 }
 
 // request writes a message that reads.
-func (w *tableWriter) request(msgType, flags, nameAttr uint16) {
+func (w *tableWriter) request(msgType, flags uint16) {
 	w.buf = w.buf[:0]
-	w.start(msgType, flags, nameAttr)
+	w.start(msgType, flags)
 	w.finish()
 }
 

@@ -61,7 +61,7 @@ func (s *socket) readStructureOnce(f cluster.Family) (structure, error) {
 	sum := fnv.New64a()
 	w := newTableWriter(f)
 
-	w.request(unix.NFT_MSG_GETTABLE, unix.NLM_F_ACK, unix.NFTA_TABLE_NAME)
+	w.request(unix.NFT_MSG_GETTABLE, unix.NLM_F_ACK)
 	err := s.dump(&w.writer, func(b []byte) {
 		st.exists = true
 		st.flags = bigUint32(attribute(b, unix.NFTA_TABLE_FLAGS))
@@ -74,7 +74,7 @@ func (s *socket) readStructureOnce(f cluster.Family) (structure, error) {
 		return st, err
 	}
 
-	w.request(unix.NFT_MSG_GETSET, unix.NLM_F_DUMP, unix.NFTA_SET_TABLE)
+	w.request(unix.NFT_MSG_GETSET, unix.NLM_F_DUMP)
 	err = s.dump(&w.writer, func(b []byte) {
 		sh := shape{
 			flags:    bigUint32(attribute(b, unix.NFTA_SET_FLAGS)),
@@ -93,7 +93,7 @@ func (s *socket) readStructureOnce(f cluster.Family) (structure, error) {
 		return st, err
 	}
 
-	w.request(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, unix.NFTA_CHAIN_TABLE)
+	w.request(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP)
 	err = s.dump(&w.writer, func(b []byte) {
 		// The kernel lists the chains of all tables of the family.
 		if cString(attribute(b, unix.NFTA_CHAIN_TABLE)) != ruleset.TableName {
@@ -112,7 +112,7 @@ func (s *socket) readStructureOnce(f cluster.Family) (structure, error) {
 		return st, err
 	}
 
-	w.request(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, unix.NFTA_RULE_TABLE)
+	w.request(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP)
 	err = s.dump(&w.writer, func(b []byte) {
 		sum.Write(attribute(b, unix.NFTA_RULE_HANDLE)) //nolint:errcheck // a hash never fails
 	})
@@ -169,7 +169,7 @@ func (s *socket) readElements(f cluster.Family) ([]ruleset.Element, error) {
 		err := retry(func() error {
 			out = slices.Delete(out, n, len(out))
 			w.buf = w.buf[:0]
-			w.start(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, unix.NFTA_SET_ELEM_LIST_TABLE)
+			w.start(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP)
 			w.string(unix.NFTA_SET_ELEM_LIST_SET, spec.Name)
 			w.finish()
 			return s.dump(&w.writer, func(b []byte) {

@@ -380,7 +380,7 @@ func chainsFor(f cluster.Family, cfg resolved, classes map[class]int) []Chain {
 	chains := staticChains(f, cfg)
 	for c := range classes {
 		if c.cluster > 0 {
-			chains = append(chains, c.chains(f, cfg.pods)...)
+			chains = append(chains, c.chains(cfg.pods)...)
 		}
 	}
 	slices.SortFunc(chains, func(a, b Chain) int { return cmp.Compare(a.Name, b.Name) })

@@ -70,11 +70,11 @@ func (c class) affinitySuffix() string {
 }
 
 // chains returns the chain of the class and all chains that it goes to.
-func (c class) chains(f cluster.Family, pods []netip.Prefix) []Chain {
+func (c class) chains(pods []netip.Prefix) []Chain {
 	if c.guarded {
 		inner := c
 		inner.guarded = false
-		return append(inner.chains(f, pods), Chain{Name: c.name(), Rules: []Rule{
+		return append(inner.chains(pods), Chain{Name: c.name(), Rules: []Rule{
 			{In{Key: frontendKey(Field{Type: Saddr}), Not: true, Set: Sources}, Drop},
 			{Goto(inner.name())},
 		}})

@@ -138,10 +138,10 @@ const (
 	Untracked States = 64
 )
 
-// The statements.
 type (
-	// Mark sets MasqueradeMark, Unmark clears it.
-	Mark   struct{}
+	// Mark sets MasqueradeMark.
+	Mark struct{}
+	// Unmark clears MasqueradeMark.
 	Unmark struct{}
 	// SetPriority sets the packet's priority to the value of a map; it does not match if the map lacks the key.
 	SetPriority struct {
@@ -149,12 +149,13 @@ type (
 		Map SetID
 	}
 	// Remember puts key -> priority into a dynamic map, or prolongs the entry that is there. It does not match if
-	// the map is full. Forget removes an entry.
+	// the map is full.
 	Remember struct {
 		Key     Key
 		Map     SetID
 		Timeout time.Duration
 	}
+	// Forget removes an entry of a dynamic map.
 	Forget struct {
 		Key Key
 		Map SetID
@@ -166,10 +167,10 @@ type (
 	}
 	// Masquerade translates the source to an address of the outgoing interface.
 	Masquerade struct{}
-	// Reject answers with an ICMP port unreachable, Reset with a TCP reset; both drop the packet. Reset does not
-	// match other packets than those of TCP.
+	// Reject drops the packet and answers with an ICMP port unreachable.
 	Reject struct{}
-	Reset  struct{}
+	// Reset drops the packet and answers with a TCP reset. It does not match other packets than those of TCP.
+	Reset struct{}
 	// Vmap does what a verdict map says; it does not match if the map lacks the key.
 	Vmap struct {
 		Key Key

@@ -1,4 +1,3 @@
-// Package nstest makes network namespaces for tests: hosts that are connected by veth links. It needs root.
 package nstest
 
 import (

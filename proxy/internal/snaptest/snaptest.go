@@ -1,4 +1,3 @@
-// Package snaptest writes cluster.Snapshots for tests in few words.
 package snaptest
 
 import (

@@ -1,0 +1,2 @@
+// Package snaptest writes cluster.Snapshots for tests in few words.
+package snaptest
