@@ -24,7 +24,7 @@ help: ## List the targets
 
 ## See it work
 .PHONY: demo demo-down
-demo: packages images bin/demo ## A real cluster, a Service of type LoadBalancer, a failover: about two minutes once built. KEEP=1 leaves it running
+demo: packages images bin/demo bin/lab ## A real cluster, a Service of type LoadBalancer, a failover: about two minutes once built. KEEP=1 leaves it running
 	bin/demo up $(if $(KEEP),--keep)
 demo-down: bin/demo ## Remove what KEEP=1 left running
 	bin/demo down

@@ -27,9 +27,8 @@ func cut(ctx context.Context, t *tour) error {
 	if t.owner, err = t.neighbour(ctx, vip); err != nil {
 		return err
 	}
-	t.say("The client asks %s %d times a second. The cluster has been set to call a node NotReady that has been silent for %s",
-		url(vip, "hostname"), time.Second/askEvery, nodeGrace)
-	t.say("(Kubernetes' default is 50s).")
+	t.say("The client asks %s %d times a second. This cluster calls a node NotReady that has been silent", url(vip, "hostname"), time.Second/askEvery)
+	t.say("for %s; Kubernetes' default is 50s.", nodeGrace)
 	m := &meter{lastLost: time.Now()}
 	asking, stop := context.WithCancel(ctx)
 	defer stop()

@@ -30,22 +30,21 @@ type Options struct {
 // Up makes the lab and shows every step. It returns an error that says what was expected and what was seen if a step does
 // not come out as it should, and, unless it is to keep it, takes the lab down in any case.
 func Up(ctx context.Context, o Options) (err error) {
+	if _, err := lab.Open(Name); !errors.Is(err, lab.ErrNotFound) {
+		return errors.New("there is a lab of an earlier demo, or remains of one: remove it with make demo-down")
+	}
 	t := &tour{printer: printer{out: o.Out, color: o.Color, start: time.Now()}}
 	t.title("Seamark: Services of type LoadBalancer without a cloud")
 	t.say("A real Kubernetes cluster on this machine: a control plane and three nodes, each in namespaces of its own;")
 	t.say("a client on the nodes' LAN, a router that runs BIRD, and a remote host behind it.")
 	t.drawing(topology)
-	if _, err := lab.Open(Name); !errors.Is(err, lab.ErrNotFound) {
-		return fmt.Errorf("there is a lab of an earlier demo, or remains of it: remove it first with make demo-down")
-	}
 	defer func() {
 		err = errors.Join(err, t.leave(context.WithoutCancel(ctx), o.Keep))
 	}()
 	for i, s := range steps() {
 		t.step(i+1, len(steps()), s.title)
 		if err := s.show(ctx, t); err != nil {
-			t.failed(s.title, err)
-			return fmt.Errorf("step %d (%s): %w", i+1, s.title, err)
+			return fmt.Errorf("step %d of %d (%s): %w", i+1, len(steps()), s.title, err)
 		}
 	}
 	t.summarize()

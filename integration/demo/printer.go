@@ -20,7 +20,6 @@ type printer struct {
 const (
 	bold  = "1"
 	green = "32"
-	red   = "31"
 	cyan  = "36"
 	faint = "2"
 )
@@ -70,10 +69,6 @@ func (p *printer) output(text string) {
 // good prints that something is as it should be.
 func (p *printer) good(format string, args ...any) {
 	fmt.Fprintf(p.out, "%s %s\n", p.styled(green, "ok"), fmt.Sprintf(format, args...))
-}
-
-func (p *printer) failed(title string, err error) {
-	fmt.Fprintf(p.out, "\n%s %s: %v\n", p.styled(red, "FAILED"), title, err)
 }
 
 // indented returns a writer for the progress of others.

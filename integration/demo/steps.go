@@ -87,19 +87,28 @@ func externalIP(ctx context.Context, t *tour) error {
 
 // announced waits until every VIP is announced on the LAN by one node and to the router by all.
 func (t *tour) announced(ctx context.Context) error {
-	return t.until(ctx, changeLimit, "every VIP announced by ARP or NDP, and by BGP", func(ctx context.Context) error {
+	return t.until(ctx, changeLimit, "every VIP to be announced on the LAN by one node, and to the router by all", func(ctx context.Context) error {
 		var list struct {
 			Items []struct {
 				Spec   struct{ Address string }
-				Status struct{ Owner, BGP string }
+				Status struct{ Announcers []struct{ Node, Via string } }
 			}
 		}
 		if err := t.read(ctx, &list, "vips"); err != nil {
 			return err
 		}
+		nodes := len(t.lab.Plan().Nodes())
 		for _, vip := range list.Items {
-			if vip.Status.Owner == "" || vip.Status.BGP == "" {
-				return fmt.Errorf("%s is announced by ARP or NDP by %q and by BGP by %q", vip.Spec.Address, vip.Status.Owner, vip.Status.BGP)
+			var onLAN, toRouter []string
+			for _, a := range vip.Status.Announcers {
+				if a.Via == "BGP" {
+					toRouter = append(toRouter, a.Node)
+				} else {
+					onLAN = append(onLAN, a.Node)
+				}
+			}
+			if len(onLAN) != 1 || len(toRouter) != nodes {
+				return fmt.Errorf("%s is announced on the LAN by %v, and to the router by %v", vip.Spec.Address, onLAN, toRouter)
 			}
 		}
 		return nil
@@ -166,7 +175,7 @@ func fromRemote(ctx context.Context, t *tour) error {
 func ping(ctx context.Context, t *tour) error {
 	for _, vip := range t.vips {
 		for _, host := range []string{"client", "remote"} {
-			if _, err := t.on(ctx, host, "ping", "-c3", "-i0.2", "-W1", vip.String()); err != nil {
+			if _, err := t.on(ctx, host, "ping", "-q", "-c3", "-i0.2", "-W1", vip.String()); err != nil {
 				return err
 			}
 		}
@@ -192,7 +201,7 @@ func clientAddress(ctx context.Context, t *tour) error {
 	}
 	for _, host := range hosts {
 		own := t.lab.Plan().Host(host).Addrs()[0]
-		err := t.until(ctx, changeLimit, fmt.Sprintf("that the pods see %s as %s, ten times in a row", host, own), func(ctx context.Context) error {
+		err := t.until(ctx, changeLimit, fmt.Sprintf("the pods to see %s as %s, ten times in a row", host, own), func(ctx context.Context) error {
 			h, err := t.lab.Host(host)
 			if err != nil {
 				return err
@@ -230,7 +239,7 @@ func heal(ctx context.Context, t *tour) error {
 	if err := t.lab.Heal(ctx, t.owner); err != nil {
 		return err
 	}
-	err := t.until(ctx, podLimit, "all nodes Ready, and all BGP sessions established", func(ctx context.Context) error {
+	err := t.until(ctx, podLimit, "all nodes to be Ready and to have their BGP session", func(ctx context.Context) error {
 		var peer struct {
 			Status struct{ Established, Message string }
 		}
@@ -239,7 +248,7 @@ func heal(ctx context.Context, t *tour) error {
 		}
 		n := len(t.lab.Plan().Nodes())
 		if established := fmt.Sprintf("%d/%d", n, n); peer.Status.Established != established {
-			return fmt.Errorf("%s sessions: %s", peer.Status.Established, peer.Status.Message)
+			return fmt.Errorf("%s sessions established %s", peer.Status.Established, peer.Status.Message)
 		}
 		return t.nodesReady(ctx)
 	})
@@ -288,7 +297,7 @@ func remove(ctx context.Context, t *tour) error {
 		return err
 	}
 	for _, vip := range t.vips {
-		err := t.until(ctx, changeLimit, "that the router has no route to "+vip.String(), func(ctx context.Context) error {
+		err := t.until(ctx, changeLimit, "the router to have no route to "+vip.String(), func(ctx context.Context) error {
 			router, err := t.lab.Host("router")
 			if err != nil {
 				return err

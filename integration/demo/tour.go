@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"net/netip"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"github.com/seamark-io/seamark/integration/lab"
@@ -35,9 +37,11 @@ func (t *tour) note(what, format string, args ...any) {
 
 func (t *tour) summarize() {
 	t.heading("Summary")
+	table := tabwriter.NewWriter(t.out, 0, 0, 3, ' ', 0)
 	for _, l := range t.summary {
-		fmt.Fprintf(t.out, "  %-28s %s\n", l.what, l.result)
+		fmt.Fprintf(table, "  %s\t%s\n", l.what, l.result)
 	}
+	_ = table.Flush()
 	fmt.Fprintf(t.out, "\n%s\n", t.styled(green, fmt.Sprintf("All %d steps came out as they should, in %.0f s.", len(steps()), time.Since(t.start).Seconds())))
 }
 
@@ -47,12 +51,15 @@ func (t *tour) lookAround() {
 		t.say("It is not complete: bin/lab --name %s logs cp shows why.", Name)
 	} else {
 		t.say("    export KUBECONFIG=%s", t.lab.Kubeconfig())
+		t.say("    export PATH=$PATH:%s", filepath.Join(filepath.Dir(t.lab.Kubeconfig()), "bin"))
+		t.say("    kubectl apply -k examples                   brings the Service back")
 		t.say("    kubectl get services,ippools,vips,bgppeers")
 	}
-	t.say(`    bin/lab --name %[1]s status                  its hosts and what runs on them
+	t.say(`    bin/lab --name %[1]s status                  the hosts and what runs on them
     bin/lab --name %[1]s exec client -- bash     a shell on the client; likewise on router, remote, node1 …
     bin/lab --name %[1]s exec router -- birdc    the router's BIRD
-    bin/lab --name %[1]s cut node1               pull a cable; heal puts it back
+    bin/lab --name %[1]s cut node1               pulls a cable; heal puts it back
+    bin/lab --name %[1]s logs node1              what the node's programs say
 
 Remove it with make demo-down.`, Name)
 }

@@ -2,7 +2,9 @@ package scenarios
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,11 +33,23 @@ func TestOwnerLosesLink(t *testing.T) {
 	watching, stop := context.WithCancel(t.Context())
 	defer stop()
 	record := make(chan probe.Record, 1)
+	var answered atomic.Int64
 	go func() {
 		record <- probe.Watch{
 			From: client.netns(), URL: fmt.Sprintf("http://%s/hostname", at), Every: 50 * time.Millisecond, Timeout: 500 * time.Millisecond,
+			Seen: func(r probe.Result) {
+				if r.Err == nil {
+					answered.Add(1)
+				}
+			},
 		}.Run(watching)
 	}()
+	await(t, changeLimit, "the client is answered while all is well", func(context.Context) error {
+		if answered.Load() < 5 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
 	if err := cluster.Cut(t.Context(), was); err != nil {
 		t.Fatal(err)
 	}
