@@ -14,10 +14,8 @@ import (
 
 // observation is what there is to report at one moment.
 type observation struct {
-	// notReady says that the cluster does not take this node for Ready. The controller then takes its entries out.
-	notReady bool
-	vips     map[netip.Addr]vipReport
-	peers    map[string]peerReport
+	vips  map[netip.Addr]vipReport
+	peers map[string]peerReport
 }
 
 // vipReport is what this node does about a VIP.
@@ -49,9 +47,6 @@ func (p peerReport) established() bool { return p.state == "Established" }
 // observe puts together what the plan wants and what became of it. A route counts as announced when a router has it.
 func observe(node string, snap *cluster.Snapshot, p plan.Plan, sessions []bgp.Status) observation {
 	o := observation{vips: map[netip.Addr]vipReport{}, peers: map[string]peerReport{}}
-	if n := snap.Nodes[node]; n != nil {
-		o.notReady = !n.Ready
-	}
 	byPeer := map[string]*bgp.Status{}
 	for i, s := range sessions {
 		byPeer[s.Peer] = &sessions[i]

@@ -59,8 +59,6 @@ type reporter struct {
 	written   sync.Mutex
 	announced map[netip.Addr]map[plan.Via]metav1.Time
 	sessions  map[string]peerWritten
-	// takenOut says that the controller may have taken out what this node wrote.
-	takenOut bool
 	// nobody is the reason that was last told for each VIP that no node announces.
 	nobody map[netip.Addr]plan.Reason
 }
@@ -202,19 +200,14 @@ func (r *reporter) write(ctx context.Context, o observation) (again time.Duratio
 			return nil
 		})
 	}
-	r.takenOut = r.takenOut || o.notReady
-	anew := r.takenOut && !o.notReady
-	for _, addr := range r.changedVIPs(o, anew) {
+	for _, addr := range r.changedVIPs(o) {
 		do(func() error { return r.writeVIP(ctx, addr, o.vips[addr]) })
 	}
-	names, again := r.changedPeers(o, anew, time.Now())
+	names, again := r.changedPeers(o, time.Now())
 	for _, name := range names {
 		do(func() error { return r.writePeer(ctx, name, o.peers) })
 	}
 	_ = g.Wait() // the functions return nil
-	if anew && len(errs) == 0 {
-		r.takenOut = false
-	}
 	r.tellNobody(o)
 	if len(errs) > 1 {
 		return again, fmt.Errorf("%w (and %d more errors)", errs[0], len(errs)-1)
@@ -222,11 +215,10 @@ func (r *reporter) write(ctx context.Context, o observation) (again time.Duratio
 	return again, errors.Join(errs...)
 }
 
-// changedVIPs returns the VIPs to write: those with other entries than were written, and anew all with any.
-func (r *reporter) changedVIPs(o observation, anew bool) []netip.Addr {
+func (r *reporter) changedVIPs(o observation) []netip.Addr {
 	var out []netip.Addr
 	for addr, v := range o.vips {
-		if !sameKeys(v.via, r.announced[addr]) || anew && len(v.via) > 0 {
+		if !sameKeys(v.via, r.announced[addr]) {
 			out = append(out, addr)
 		}
 	}
@@ -332,14 +324,14 @@ func (r *reporter) event(services []service, eventType, reason, format string, a
 	}
 }
 
-// changedPeers returns the BGPPeers to write now, anew all of them, and after how long others will be due.
-func (r *reporter) changedPeers(o observation, anew bool, now time.Time) (names []string, again time.Duration) {
+// changedPeers returns the BGPPeers to write now, and after how long others will be due.
+func (r *reporter) changedPeers(o observation, now time.Time) (names []string, again time.Duration) {
 	for name, p := range o.peers {
 		w, ok := r.sessions[name]
-		if ok && w.peerReport == p && !anew {
+		if ok && w.peerReport == p {
 			continue
 		}
-		urgent := !ok || anew || w.established() != p.established() || w.lastError != p.lastError
+		urgent := !ok || w.established() != p.established() || w.lastError != p.lastError
 		if wait := w.at.Add(countPause).Sub(now); !urgent && wait > 0 {
 			if again == 0 || wait < again {
 				again = wait

@@ -189,17 +189,6 @@ func TestReporter(t *testing.T) {
 		now(o)
 		check(t, "the same again", f.take())
 
-		// What the controller has taken out of a node that was not Ready is written anew when it is, and told nobody.
-		gone := o
-		gone.notReady = true
-		now(gone)
-		check(t, "not Ready", f.take())
-		now(o)
-		check(t, "Ready again", f.take(), `BGPPeer tor [n1 Established 1 ""]`, "VIP 192.0.2.1 [n1 ARP n1 BGP]")
-		now(o)
-		check(t, "Ready still", f.take())
-		check(t, "Events", events(recorder))
-
 		// Counts wait, errors do not.
 		up.prefixesSent = 2
 		now(observation{vips: o.vips, peers: map[string]peerReport{"tor": up}})
