@@ -51,10 +51,12 @@ func (l *Lab) sysctls(h HostPlan) []sysctl {
 		// with one leg in the LAN; redirects would make paths depend on time.
 		{name: "ipv4/conf/all/send_redirects", value: "0"},
 		{name: "ipv4/conf/default/send_redirects", value: "0"},
-		// ECMP as routers do it: by flow, and around a next hop that is gone.
-		{name: "ipv4/fib_multipath_hash_policy", value: "1", optional: true},
+		// ECMP by addresses, Linux's own default, and around a next hop that is
+		// gone. By flow a client's connections would spread over nodes that do
+		// not know of each other's session affinity.
+		{name: "ipv4/fib_multipath_hash_policy", value: "0", optional: true},
 		{name: "ipv4/fib_multipath_use_neigh", value: "1", optional: true},
-		{name: "ipv6/fib_multipath_hash_policy", value: "1", optional: true},
+		{name: "ipv6/fib_multipath_hash_policy", value: "0", optional: true},
 	}
 	if h.Role == RoleSwitch {
 		// A switch does not look into packets (br_netfilter, where it is loaded).
