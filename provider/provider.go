@@ -167,7 +167,7 @@ func (p *Provider) SetInformers(f informers.SharedInformerFactory) {
 	if err == nil {
 		err = on(p, core.Nodes().Informer(), handlers[*corev1.Node]{
 			changed: func(old, node *corev1.Node) {
-				if old != nil && isReady(old) && !isReady(node) {
+				if old != nil && isReady(old) != isReady(node) {
 					p.viewsOfNode(node.Name)
 				}
 			},

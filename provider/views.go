@@ -15,8 +15,9 @@ import (
 )
 
 // A view is the part of a status that the controller gathers from what the nodes wrote into the other part. It also
-// takes out what nodes left behind that are gone or not ready, since those cannot do it themselves. It is written
-// against the version that was read: if a node writes in between, the API server refuses and the view is made anew.
+// takes out what nodes left behind that are gone, since those cannot do it themselves. What a node wrote that is not
+// ready stays and does not count: a node that was only cut off need not find out that it should write it again. A view is
+// written against the version that was read: if a node writes in between, the API server refuses and it is made anew.
 
 // Prefixes of the keys of the queue of views.
 const (
@@ -42,7 +43,7 @@ func (p *Provider) syncVIPStatus(ctx context.Context, name string) error {
 	if !ok {
 		return nil
 	}
-	status := vipStatus(vip, p.alive)
+	status := vipStatus(vip, p.presence)
 	if equality.Semantic.DeepEqual(status, vip.Status) {
 		return nil
 	}
@@ -59,7 +60,7 @@ func (p *Provider) syncPeerStatus(ctx context.Context, name string) error {
 	if !ok {
 		return nil
 	}
-	status := peerStatus(peer, p.alive)
+	status := peerStatus(peer, p.presence)
 	if equality.Semantic.DeepEqual(status, peer.Status) {
 		return nil
 	}
@@ -85,10 +86,25 @@ func (p *Provider) viewsOfNode(node string) {
 	}
 }
 
-// alive reports whether a node can speak for itself.
-func (p *Provider) alive(node string) bool {
+// presence is what the cluster knows of a node.
+type presence int
+
+const (
+	gone     presence = iota // there is no Node object
+	notReady                 // silent, perhaps only to us
+	ready
+)
+
+func (p *Provider) presence(node string) presence {
 	n, err := p.nodes.Get(node)
-	return err == nil && isReady(n)
+	switch {
+	case err != nil:
+		return gone
+	case !isReady(n):
+		return notReady
+	default:
+		return ready
+	}
 }
 
 func isReady(n *corev1.Node) bool {
@@ -101,7 +117,7 @@ func isReady(n *corev1.Node) bool {
 }
 
 // vipStatus returns the status that a VIP should have.
-func vipStatus(vip *v1alpha1.VIP, alive func(node string) bool) v1alpha1.VIPStatus {
+func vipStatus(vip *v1alpha1.VIP, presenceOf func(node string) presence) v1alpha1.VIPStatus {
 	var services []string
 	for _, s := range vip.Spec.Services {
 		services = append(services, s.Namespace+"/"+s.Name)
@@ -110,13 +126,16 @@ func vipStatus(vip *v1alpha1.VIP, alive func(node string) bool) v1alpha1.VIPStat
 	s := v1alpha1.VIPStatus{Services: short(services)}
 	var owners, routers []string
 	for _, a := range vip.Status.Announcers {
-		if !alive(a.Node) {
+		node := presenceOf(a.Node)
+		if node == gone {
 			continue
 		}
 		s.Announcers = append(s.Announcers, a)
-		if a.Via == v1alpha1.ViaBGP {
+		switch {
+		case node == notReady:
+		case a.Via == v1alpha1.ViaBGP:
 			routers = append(routers, a.Node)
-		} else {
+		default:
 			owners = append(owners, a.Node)
 		}
 	}
@@ -127,21 +146,24 @@ func vipStatus(vip *v1alpha1.VIP, alive func(node string) bool) v1alpha1.VIPStat
 }
 
 // peerStatus returns the status that a BGPPeer should have.
-func peerStatus(peer *v1alpha1.BGPPeer, alive func(node string) bool) v1alpha1.BGPPeerStatus {
+func peerStatus(peer *v1alpha1.BGPPeer, presenceOf func(node string) presence) v1alpha1.BGPPeerStatus {
 	var s v1alpha1.BGPPeerStatus
 	established := 0
 	wrong := map[string][]string{} // nodes by what is wrong
 	for _, n := range peer.Status.Nodes {
-		if !alive(n.Node) {
+		node := presenceOf(n.Node)
+		if node == gone {
 			continue
 		}
 		s.Nodes = append(s.Nodes, n)
-		if n.State == v1alpha1.BGPEstablished {
+		why := n.LastError
+		switch {
+		case node == notReady:
+			why = "the node is not ready"
+		case n.State == v1alpha1.BGPEstablished:
 			established++
 			continue
-		}
-		why := n.LastError
-		if why == "" {
+		case why == "":
 			why = "state " + n.State
 		}
 		wrong[why] = append(wrong[why], n.Node)

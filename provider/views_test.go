@@ -12,7 +12,16 @@ import (
 	"github.com/seamark-io/seamark/api/v1alpha1"
 )
 
-func alive(node string) bool { return node != "dead" }
+func presenceOf(node string) presence {
+	switch node {
+	case "gone":
+		return gone
+	case "silent":
+		return notReady
+	default:
+		return ready
+	}
+}
 
 func TestVIPStatus(t *testing.T) {
 	type announcers = []v1alpha1.Announcer
@@ -31,11 +40,16 @@ func TestVIPStatus(t *testing.T) {
 			want: v1alpha1.VIPStatus{Owner: "n2", Announcers: announcers{{Node: "n2", Via: "ARP"}}},
 		},
 		{
-			name: "owner and routers; a dead node is taken out",
-			in:   announcers{{Node: "n2", Via: "BGP"}, {Node: "dead", Via: "ARP"}, {Node: "n1", Via: "BGP"}, {Node: "n1", Via: "ARP"}},
+			name: "owner and routers; a node that is gone is taken out",
+			in:   announcers{{Node: "n2", Via: "BGP"}, {Node: "gone", Via: "ARP"}, {Node: "n1", Via: "BGP"}, {Node: "n1", Via: "ARP"}},
 			want: v1alpha1.VIPStatus{Owner: "n1", BGP: "n1,n2", Announcers: announcers{{Node: "n2", Via: "BGP"}, {Node: "n1", Via: "BGP"}, {Node: "n1", Via: "ARP"}}},
 		},
-		{name: "only a dead node", in: announcers{{Node: "dead", Via: "ARP"}}},
+		{name: "only a node that is gone", in: announcers{{Node: "gone", Via: "ARP"}}},
+		{
+			name: "a node that is not ready does not count",
+			in:   announcers{{Node: "silent", Via: "ARP"}, {Node: "silent", Via: "BGP"}, {Node: "n1", Via: "ARP"}},
+			want: v1alpha1.VIPStatus{Owner: "n1", Announcers: announcers{{Node: "silent", Via: "ARP"}, {Node: "silent", Via: "BGP"}, {Node: "n1", Via: "ARP"}}},
+		},
 		{
 			name: "more than fit a column", in: crowd,
 			want: v1alpha1.VIPStatus{BGP: "1,2,3,4,+2", Announcers: crowd},
@@ -45,7 +59,7 @@ func TestVIPStatus(t *testing.T) {
 			vip := &v1alpha1.VIP{Spec: v1alpha1.VIPSpec{Services: []v1alpha1.ServiceReference{{Namespace: "shop", Name: "web"}, {Namespace: "shop", Name: "api"}}}}
 			vip.Status = v1alpha1.VIPStatus{Owner: "stale", BGP: "stale", Announcers: tt.in}
 			tt.want.Services = "shop/api,shop/web"
-			if got := vipStatus(vip, alive); !reflect.DeepEqual(got, tt.want) {
+			if got := vipStatus(vip, presenceOf); !reflect.DeepEqual(got, tt.want) {
 				t.Errorf("got  %+v\nwant %+v", got, tt.want)
 			}
 		})
@@ -61,7 +75,11 @@ func TestPeerStatus(t *testing.T) {
 	}{
 		{name: "nobody yet"},
 		{name: "all", in: nodes{{Node: "n1", State: "Established"}, {Node: "n2", State: "Established"}}, established: "2/2"},
-		{name: "a dead node does not count", in: nodes{{Node: "dead", State: "Established"}, {Node: "n2", State: "Established"}}, established: "1/1"},
+		{name: "a node that is gone is taken out", in: nodes{{Node: "gone", State: "Established"}, {Node: "n2", State: "Established"}}, established: "1/1"},
+		{
+			name: "a node that is not ready", in: nodes{{Node: "silent", State: "Established"}, {Node: "n2", State: "Established"}},
+			established: "1/2", message: "silent: the node is not ready",
+		},
 		{
 			name:        "the same trouble is told once",
 			in:          nodes{{Node: "n3", State: "Active", LastError: "wrong ASN"}, {Node: "n1", State: "Active", LastError: "wrong ASN"}, {Node: "n2", State: "Established"}, {Node: "n4", State: "Connect"}},
@@ -69,7 +87,7 @@ func TestPeerStatus(t *testing.T) {
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got := peerStatus(&v1alpha1.BGPPeer{Status: v1alpha1.BGPPeerStatus{Established: "stale", Message: "stale", Nodes: tt.in}}, alive)
+			got := peerStatus(&v1alpha1.BGPPeer{Status: v1alpha1.BGPPeerStatus{Established: "stale", Message: "stale", Nodes: tt.in}}, presenceOf)
 			if got.Established != tt.established || got.Message != tt.message {
 				t.Errorf("got %q, %q; want %q, %q", got.Established, got.Message, tt.established, tt.message)
 			}
@@ -77,7 +95,7 @@ func TestPeerStatus(t *testing.T) {
 	}
 }
 
-// What nodes write is gathered, and taken out when the node dies.
+// What nodes write is gathered, does not count while a node is not ready, and is taken out when it is gone.
 func TestViews(t *testing.T) {
 	inWorld(t, func(w *world) {
 		for _, name := range []string{"n1", "n2"} {
@@ -105,8 +123,14 @@ func TestViews(t *testing.T) {
 		_, err = w.kube.CoreV1().Nodes().Patch(w.Context(), "n2", types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{}, "status")
 		w.must(err)
 		w.settle()
-		w.wantViews("shop/web  n1", "1/1 ")
-		w.must(w.kube.CoreV1().Nodes().Delete(w.Context(), "n1", metav1.DeleteOptions{}))
+		w.wantViews("shop/web  n1", "1/2 n2: the node is not ready")
+		_, err = w.kube.CoreV1().Nodes().Patch(w.Context(), "n2", types.StrategicMergePatchType, []byte(`{"status":{"conditions":[{"type":"Ready","status":"True"}]}}`), metav1.PatchOptions{}, "status")
+		w.must(err)
+		w.settle()
+		w.wantViews("shop/web  n1,n2", "1/2 n2: no route to host")
+		for _, name := range []string{"n1", "n2"} {
+			w.must(w.kube.CoreV1().Nodes().Delete(w.Context(), name, metav1.DeleteOptions{}))
+		}
 		w.settle()
 		w.wantViews("shop/web  ", " ")
 	})
