@@ -91,7 +91,7 @@ func (t *tour) announced(ctx context.Context) error {
 		var list struct {
 			Items []struct {
 				Spec   struct{ Address string }
-				Status struct{ Announcers []struct{ Node, Via string } }
+				Status struct{ Owner, BGP string }
 			}
 		}
 		if err := t.read(ctx, &list, "vips"); err != nil {
@@ -99,21 +99,16 @@ func (t *tour) announced(ctx context.Context) error {
 		}
 		nodes := len(t.lab.Plan().Nodes())
 		for _, vip := range list.Items {
-			var onLAN, toRouter []string
-			for _, a := range vip.Status.Announcers {
-				if a.Via == "BGP" {
-					toRouter = append(toRouter, a.Node)
-				} else {
-					onLAN = append(onLAN, a.Node)
-				}
-			}
-			if len(onLAN) != 1 || len(toRouter) != nodes {
-				return fmt.Errorf("%s is announced on the LAN by %v, and to the router by %v", vip.Spec.Address, onLAN, toRouter)
+			owners, routers := strings.FieldsFunc(vip.Status.Owner, isComma), strings.FieldsFunc(vip.Status.BGP, isComma)
+			if len(owners) != 1 || len(routers) != nodes {
+				return fmt.Errorf("%s is announced on the LAN by %v, and to the router by %v", vip.Spec.Address, owners, routers)
 			}
 		}
 		return nil
 	})
 }
+
+func isComma(r rune) bool { return r == ',' }
 
 func fromLAN(ctx context.Context, t *tour) error {
 	for _, vip := range t.vips {

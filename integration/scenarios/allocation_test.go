@@ -49,6 +49,11 @@ func TestManyServicesAtOnce(t *testing.T) {
 		return err
 	})
 	killController(t)
+	some, err := addressesIn(t.Context(), ns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d of %d had an address when the controller was killed", len(some), n)
 	var given map[netip.Addr]string
 	await(t, 2*podLimit, "all have an address, each its own", func(ctx context.Context) (err error) {
 		if given, err = addressesIn(ctx, ns); err != nil {
@@ -60,6 +65,7 @@ func TestManyServicesAtOnce(t *testing.T) {
 		return sameVIPs(ctx, ns, given)
 	})
 
+	awaitController(t)
 	killController(t)
 	awaitController(t)
 	holds(t, 3*time.Second, "the addresses stay", func(ctx context.Context) error {

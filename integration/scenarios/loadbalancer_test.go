@@ -53,10 +53,13 @@ func TestLoadBalancer(t *testing.T) {
 		})
 		neighbourIsOwner(t, client, vip)
 		routed(t, vip, allNodes()...)
-		v, err := vipOf(t.Context(), vip)
-		if err != nil || v.pool != defaultPool || v.services != ns.name+"/web" {
-			t.Errorf("the VIP %s is of pool %q and services %q (%v)", vip, v.pool, v.services, err)
-		}
+		await(t, changeLimit, "the VIP object tells of "+vip.String(), func(ctx context.Context) error {
+			v, err := vipOf(ctx, vip)
+			return errors.Join(err,
+				want("its pool", v.pool, defaultPool),
+				want("its Service", v.services, ns.name+"/web"),
+				want("the list of nodes that tell routers", v.bgp, strings.Join(allNodes(), ",")))
+		})
 		if line := ns.kubectl("get", "service", "web"); !strings.Contains(line, vip.String()) {
 			t.Errorf("kubectl get service does not show %s:\n%s", vip, line)
 		}

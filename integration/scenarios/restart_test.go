@@ -42,10 +42,7 @@ func TestAgentKilled(t *testing.T) {
 			node := on(t, node.Name)
 			node.hears(clusterPort(svc, "http"), "hostname")
 			node.addForeignTable()
-			foreign, before := node.table("inet", foreignTable), node.seamarkTables()
-			if len(before) == 0 {
-				t.Fatal("the agent has no table")
-			}
+			foreign, before := node.table("inet", foreignTable), node.settledTables()
 			traffic := map[string]*traffic{
 				"the cluster IP, from the node": startTraffic(t, node, clusterPort(svc, "http")),
 				"the node port, from outside":   startTraffic(t, client, nodePorts(svc, "http", node)[0]),
@@ -211,6 +208,23 @@ func (h host) seamarkTables() map[string]string {
 			tables[item.Table.Family+" "+item.Table.Name] = h.table(item.Table.Family, item.Table.Name)
 		}
 	}
+	return tables
+}
+
+// settledTables waits until Seamark's tables have been the same for a while, and returns them.
+func (h host) settledTables() map[string]string {
+	h.t.Helper()
+	tables, since := h.seamarkTables(), time.Now()
+	await(h.t, changeLimit, "Seamark's tables stay as they are", func(context.Context) error {
+		now := h.seamarkTables()
+		if err := sameTables(tables, now); err != nil || len(now) == 0 {
+			tables, since = now, time.Now()
+		}
+		if quiet := time.Since(since); quiet < 3*time.Second {
+			return fmt.Errorf("the %d tables have not changed for %s only", len(now), quiet)
+		}
+		return nil
+	})
 	return tables
 }
 

@@ -66,11 +66,9 @@ func (ns *namespace) awaitVIPs(name string) (s *corev1.Service) {
 }
 
 // vip is what `kubectl get vips` shows of an address.
-type vip struct {
-	pool, services string
-	nodes          []string          // that announce it, in any way
-	via            map[string]string // way of announcing → nodes, joined by ","
-}
+type vip struct{ pool, services, owner, bgp string }
+
+var errNoVIP = errors.New("there is no such VIP")
 
 // vipOf returns the VIP object of an address.
 func vipOf(ctx context.Context, a netip.Addr) (vip, error) {
@@ -80,32 +78,15 @@ func vipOf(ctx context.Context, a netip.Addr) (vip, error) {
 	}
 	for _, item := range list.Items {
 		if field(item, "spec", "address") == a.String() {
-			return readVIP(item), nil
+			return vip{
+				pool:     field(item, "spec", "pool"),
+				services: field(item, "status", "services"),
+				owner:    field(item, "status", "owner"),
+				bgp:      field(item, "status", "bgp"),
+			}, nil
 		}
 	}
 	return vip{}, errNoVIP
-}
-
-var errNoVIP = errors.New("there is no such VIP")
-
-func readVIP(o unstructured.Unstructured) vip {
-	v := vip{pool: field(o, "spec", "pool"), services: field(o, "status", "services"), via: make(map[string]string)}
-	announcers, _, _ := unstructured.NestedSlice(o.Object, "status", "announcers")
-	ways := make(map[string][]string)
-	for _, a := range announcers {
-		a, _ := a.(map[string]any)
-		node, _ := a["node"].(string)
-		way, _ := a["via"].(string)
-		ways[way] = append(ways[way], node)
-		v.nodes = append(v.nodes, node)
-	}
-	for way, nodes := range ways {
-		slices.Sort(nodes)
-		v.via[way] = strings.Join(nodes, ",")
-	}
-	slices.Sort(v.nodes)
-	v.nodes = slices.Compact(v.nodes)
-	return v
 }
 
 func field(o unstructured.Unstructured, path ...string) string {
@@ -113,21 +94,16 @@ func field(o unstructured.Unstructured, path ...string) string {
 	return value
 }
 
-// owner waits until one node says that it answers ARP, or NDP, for the address, and returns it.
+// owner waits until the VIP object names one node that announces the address on the LAN, and returns it.
 func owner(t *testing.T, a netip.Addr) (node string) {
 	t.Helper()
-	way := "ARP"
-	if a.Is6() {
-		way = "NDP"
-	}
-	await(t, changeLimit, fmt.Sprintf("one node announces %s via %s", a, way), func(ctx context.Context) error {
+	await(t, changeLimit, "one node owns "+a.String(), func(ctx context.Context) error {
 		v, err := vipOf(ctx, a)
 		if err != nil {
 			return err
 		}
-		node = v.via[way]
-		if node == "" || strings.Contains(node, ",") {
-			return fmt.Errorf("announcers are %v", v.via)
+		if node = v.owner; node == "" || strings.Contains(node, ",") {
+			return fmt.Errorf("the owner is %q", node)
 		}
 		return nil
 	})
