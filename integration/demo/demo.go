@@ -7,6 +7,8 @@ import (
 	"io"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/seamark-io/seamark/integration/artifacts"
 	"github.com/seamark-io/seamark/integration/lab"
 )
@@ -70,16 +72,21 @@ func cluster(ctx context.Context, t *tour) error {
 	options.Name = Name
 	options.NodeGrace = nodeGrace
 	options.Progress = t.indented()
-	image, err := (&artifacts.Cache{Log: t.indented()}).Image(ctx, "agnhost")
-	if err != nil {
+	// The first time both are built, which takes minutes; much of the image is a download.
+	var image string
+	work, workCtx := errgroup.WithContext(ctx)
+	work.Go(func() (err error) {
+		image, err = (&artifacts.Cache{Log: options.Progress}).Image(workCtx, "agnhost")
+		return err
+	})
+	work.Go(func() (err error) {
+		t.lab, err = lab.Up(workCtx, options)
+		return err
+	})
+	if err := work.Wait(); err != nil {
 		return err
 	}
-	l, err := lab.Up(ctx, options)
-	if err != nil {
-		return err
-	}
-	t.lab = l
-	if err := l.Load(ctx, image); err != nil {
+	if err := t.lab.Load(ctx, image); err != nil {
 		return err
 	}
 	if err := t.kubectl(ctx, "get", "nodes"); err != nil {
