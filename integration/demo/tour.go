@@ -99,8 +99,11 @@ func (t *tour) failing(ctx context.Context, host string, args ...string) error {
 		t.output(string(out))
 	}
 	var exit *exec.ExitError
-	if !errors.As(err, &exit) {
-		return fmt.Errorf("expected %s on %s to fail, but: %v %s", quote(args), host, err, out)
+	switch {
+	case err == nil:
+		return fmt.Errorf("expected %s on %s to fail; seen: it succeeds: %s", quote(args), host, out)
+	case !errors.As(err, &exit):
+		return err
 	}
 	t.output(fmt.Sprintf("(exit status %d)", exit.ExitCode()))
 	return nil

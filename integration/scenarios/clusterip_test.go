@@ -108,10 +108,13 @@ func TestClusterIPRefusals(t *testing.T) {
 	})
 	await(t, changeLimit, "curl of it in a pod fails to connect (7)", func(ctx context.Context) error {
 		out, err := ns.curl(ctx, shell, "http://kubia")
-		if err != nil && strings.Contains(err.Error(), "(7)") {
+		switch {
+		case err == nil:
+			return fmt.Errorf("the answer is %q", out)
+		case strings.Contains(err.Error(), "(7)"):
 			return nil
 		}
-		return fmt.Errorf("got %q, %v", out, err)
+		return err
 	})
 }
 

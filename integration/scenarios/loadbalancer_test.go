@@ -77,10 +77,13 @@ func TestLoadBalancer(t *testing.T) {
 	for _, vip := range vips(svc) {
 		routed(t, vip)
 		await(t, changeLimit, "the VIP object is gone", func(ctx context.Context) error {
-			if _, err := vipOf(ctx, vip); !errors.Is(err, errNoVIP) {
-				return fmt.Errorf("it is still there (%v)", err)
+			switch _, err := vipOf(ctx, vip); {
+			case errors.Is(err, errNoVIP):
+				return nil
+			case err != nil:
+				return err
 			}
-			return nil
+			return errors.New("it is still there")
 		})
 		for _, from := range []host{client, remote} {
 			await(t, changeLimit, fmt.Sprintf("nothing answers %s at %s", from.Name, vip), func(ctx context.Context) error {
