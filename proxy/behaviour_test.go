@@ -218,6 +218,8 @@ func TestLocalDNS(t *testing.T) {
 	l := newLab(t)
 	l.start(func(c *Config) { c.Rules.LocalDNS = Name("dns") })
 	l.run(l.node, "ip addr add 10.96.0.10/32 dev lo")
+	// As the DNS part does. A reply to the node itself then has no connection, and goes to the address that it comes from.
+	l.run(l.node, "nft add table ip dns { chain output { type filter hook output priority raw ; udp dport 53 notrack ; udp sport 53 notrack ; } ; chain prerouting { type filter hook prerouting priority raw ; udp dport 53 notrack ; udp sport 53 notrack ; } ; }")
 	var u net.PacketConn
 	var err error
 	l.node.Do(func() { u, err = net.ListenPacket("udp", "10.96.0.10:53") })

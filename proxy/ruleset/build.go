@@ -246,7 +246,7 @@ func (b *tableBuilder) assemble() {
 		b.problems = append(b.problems, problems...)
 	}
 	t.Chains = chainsFor(b.family, b.cfg, b.classes)
-	t.Shared = shared(b.family, b.cfg, t.Services)
+	t.Shared = shared(b.family, t.Services)
 	b.table = t
 }
 
@@ -257,6 +257,11 @@ func (b *tableBuilder) service(snap *cluster.Snapshot, svc *cluster.Service, vip
 		return nil, nil
 	}
 	out := &Service{ClusterIP: ip, VIPs: vips}
+	if slices.Contains(b.cfg.localDNS, ip) {
+		// An address of this node like any other: the kernel refuses what nobody listens for, and replies to the node's own
+		// queries, which no connection vouches for, must get in.
+		out.ClusterIP = netip.Addr{}
+	}
 	var problems []Problem
 	for _, port := range svc.Ports {
 		if port.Port == 0 || port.Protocol.String() == "unknown" {
@@ -299,7 +304,6 @@ func (b *tableBuilder) port(snap *cluster.Snapshot, svc *cluster.Service, port c
 			internal.Closed = Drop
 		}
 	}
-	// The DNS port of the node's own server is accepted by an element that is always there; see shared.
 	if ownDNS := slices.Contains(b.cfg.localDNS, ip) && port.Port == dnsPort && port.Protocol != cluster.SCTP; !ownDNS {
 		out.Frontends = append(out.Frontends, internal)
 	}
@@ -388,7 +392,7 @@ func chainsFor(f cluster.Family, cfg resolved, classes map[class]int) []Chain {
 }
 
 // shared returns the elements that do not belong to one Service alone.
-func shared(f cluster.Family, cfg resolved, services map[cluster.Name]*Service) []Element {
+func shared(f cluster.Family, services map[cluster.Name]*Service) []Element {
 	var vips, pods []netip.Addr
 	for _, svc := range services {
 		vips = append(vips, svc.VIPs...)
@@ -408,11 +412,6 @@ func shared(f cluster.Family, cfg resolved, services map[cluster.Name]*Service) 
 				key = appendAddr(key, a)
 			}
 			out = append(out, Element{Set: s.set, Key: string(key)})
-		}
-	}
-	for _, a := range cfg.localDNS {
-		for _, p := range []cluster.Protocol{cluster.TCP, cluster.UDP} {
-			out = append(out, Element{Set: Closed, Key: string(appendFrontend(nil, a, p, dnsPort)), Value: string(Accept)})
 		}
 	}
 	slices.SortFunc(out, compareElements)

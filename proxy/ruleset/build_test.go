@@ -283,7 +283,8 @@ func TestVIPControl(t *testing.T) {
 		{"own DNS, untracked", "10.244.1.2", "10.96.0.10:53", cluster.UDP, 0, ruleset.Untracked, "accept"},
 		{"own DNS, from the node", "10.0.0.1", "10.96.0.10:53", cluster.UDP, 0, ruleset.New, "accept"},
 		{"the DNS Service's other ports are served", "10.244.1.2", "10.96.0.10:9153", cluster.TCP, 0, ruleset.New, "10.244.1.7:9153"},
-		{"the DNS Service's unserved ports are refused", "10.244.1.2", "10.96.0.10:80", cluster.TCP, 0, ruleset.New, "reset"},
+		{"a reply of own DNS to the node itself, untracked", "10.96.0.10", "10.96.0.10:40000", cluster.UDP, 0, ruleset.Untracked, "accept"},
+		{"the DNS Service's unserved ports are the kernel's to refuse", "10.244.1.2", "10.96.0.10:80", cluster.TCP, 0, ruleset.New, "accept"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := packet{src: netip.MustParseAddr(c.src), dst: netip.MustParseAddrPort(c.dst), protocol: c.protocol, icmpType: c.icmp, state: c.state}

@@ -16,7 +16,7 @@ import (
 type Service struct {
 	// Frontends in the order of their ports.
 	Frontends []Frontend
-	// ClusterIP of the Service, the zero Addr if another Service has it, and its VIPs.
+	// ClusterIP of the Service, the zero Addr if another Service has it or this node itself, and its VIPs.
 	ClusterIP netip.Addr
 	VIPs      []netip.Addr
 	// Pods are the addresses of endpoints on this node, which may be their own clients.
