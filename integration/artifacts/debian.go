@@ -13,9 +13,8 @@ import (
 )
 
 const (
-	debianSuite  = "bookworm"
-	debianMirror = "http://deb.debian.org/debian"
-	debianLayer  = "root.tar.gz"
+	debianSuite = "bookworm"
+	debianLayer = "root.tar.gz"
 )
 
 // debianPackages are the programs that the upstream tests run in their pods. netcat-openbsd and GNU's libc are those that
@@ -49,8 +48,8 @@ func buildDebianRoot(ctx context.Context, b *builder) error {
 		return fmt.Errorf("debootstrap needs root")
 	}
 	root := filepath.Join(b.out, "root")
-	// Download and unpack only; the packages' own scripts run in the second stage.
-	err := debootstrap(ctx, b, "debootstrap", "--foreign", "--variant=minbase", "--include="+debianPackages, debianSuite, root, debianMirror)
+	// Download, from debootstrap's own default mirror, and unpack only; the packages' own scripts run in the second stage.
+	err := debootstrap(ctx, b, "debootstrap", "--foreign", "--variant=minbase", "--include="+debianPackages, debianSuite, root)
 	if err != nil {
 		return err
 	}

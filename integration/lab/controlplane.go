@@ -47,6 +47,12 @@ func apiServer(p Plan) daemon {
 		"--tls-cert-file=" + pkiDir + "/apiserver.crt",
 		"--tls-private-key-file=" + pkiDir + "/apiserver.key",
 		"--client-ca-file=" + pkiDir + "/ca.crt",
+		// Every cluster has these; servers that delegate authentication ask for them.
+		"--requestheader-client-ca-file=" + pkiDir + "/front-proxy-ca.crt",
+		"--requestheader-allowed-names=front-proxy-client",
+		"--requestheader-username-headers=X-Remote-User",
+		"--requestheader-group-headers=X-Remote-Group",
+		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
 		"--kubelet-certificate-authority=" + pkiDir + "/ca.crt",
 		"--kubelet-client-certificate=" + pkiDir + "/apiserver-kubelet-client.crt",
 		"--kubelet-client-key=" + pkiDir + "/apiserver-kubelet-client.key",

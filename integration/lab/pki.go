@@ -155,12 +155,17 @@ func (l *Lab) credentials() error {
 	if err != nil {
 		return fmt.Errorf("certificate authority: %w", err)
 	}
+	frontProxy, err := newAuthority()
+	if err != nil {
+		return fmt.Errorf("front proxy's certificate authority: %w", err)
+	}
 	saKey, saPub, err := newServiceAccountKey()
 	if err != nil {
 		return fmt.Errorf("service account key: %w", err)
 	}
 	w := credentialWriter{lab: l, ca: ca}
 	w.file("cp", pkiDir+"/ca.key", ca.pemPair.key)
+	w.file("cp", pkiDir+"/front-proxy-ca.crt", frontProxy.pemPair.cert)
 	w.file("cp", pkiDir+"/sa.key", saKey)
 	w.file("cp", pkiDir+"/sa.pub", saPub)
 	w.pair("cp", "apiserver", subject{user: "kube-apiserver", names: apiServerNames(), addrs: l.plan.apiServerAddrs()})
