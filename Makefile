@@ -42,7 +42,7 @@ FORCE:
 bin/seamark-controller bin/seamark-node: bin/%: FORCE
 	@echo "build $@"
 	@$(GO) build $(GOFLAGS) -ldflags '$(LDFLAGS)' -o $@ ./cmd/$*
-bin/demo bin/e2e bin/image bin/lab: bin/%: FORCE
+bin/bench bin/demo bin/e2e bin/image bin/lab: bin/%: FORCE
 	@echo "build $@"
 	@$(GO) -C integration build $(GOFLAGS) -o ../$@ ./cmd/$*
 bin/images/seamark-controller.tar bin/images/seamark-node.tar: bin/images/seamark-%.tar: bin/seamark-% bin/image manifests/images/%/Dockerfile
@@ -50,7 +50,7 @@ bin/images/seamark-controller.tar bin/images/seamark-node.tar: bin/images/seamar
 	bin/image -f manifests/images/$*/Dockerfile -t ghcr.io/seamark-io/seamark-$*:$(VERSION) -o $@ .
 
 ## Test
-.PHONY: test unit scenarios e2e e2e-listed fuzz bench
+.PHONY: test unit scenarios e2e e2e-listed fuzz bench bench-provider
 test: packages unit scenarios e2e-listed ## Everything: unit tests, scenarios in the lab, upstream e2e
 
 unit: ## Unit tests of both modules, with the race detector
@@ -72,6 +72,9 @@ fuzz: ## Each fuzz target for FUZZTIME (10s)
 
 bench: ## Benchmarks of the pure packages and drivers; compare runs with benchstat
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+bench-provider: packages images bin/bench bin/lab ## Giving out addresses, in a lab, beside its targets; writes docs/benchmarks/provider.*
+	bin/bench provider --out docs/benchmarks/provider.md
 
 ## Keep it in order
 .PHONY: lint generate verify clean

@@ -1,0 +1,85 @@
+// Command bench measures Seamark's parts and holds them to their targets; see package bench.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/seamark-io/seamark/integration/bench"
+	"github.com/seamark-io/seamark/integration/bench/provider"
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
+	defer stop()
+	if err := newCommand().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		return 1
+	}
+	return 0
+}
+
+func newCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "bench",
+		Short:         "Measure Seamark's parts and hold them to their targets",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.AddCommand(providerCommand())
+	return root
+}
+
+func providerCommand() *cobra.Command {
+	o := provider.Options{Services: []int{1000, 10_000}, Samples: 200, Log: os.Stderr}
+	var out string
+	cmd := &cobra.Command{
+		Use:   "provider",
+		Short: "Measure how fast, and at what cost, Services get their addresses",
+		Long: `provider measures how fast, and at what cost, Services get their addresses: an
+allocation by itself, Services made one at a time, and many made at once, in a lab
+of three nodes that it makes and takes down. It prints each figure beside its target
+and ends with status 1 if one was missed. The whole takes about ten minutes.
+
+It needs root, the packages of hack/install-packages and the images of make images;
+make bench-provider sees to all of that.`,
+		Example: `  bench provider
+  bench provider --lab sm --services 1000 --cpuprofile /tmp/controller.pprof`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			r, err := provider.Run(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			return finish(r, out)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.Lab, "lab", o.Lab, "name of a lab that is up; without it one is made, and taken down")
+	f.IntSliceVar(&o.Services, "services", o.Services, "how many Services to make at once; several numbers one after the other")
+	f.IntVar(&o.Samples, "samples", o.Samples, "how many Services to make one at a time")
+	f.StringVar(&o.Profile, "cpuprofile", o.Profile, "file for a profile of the controller's CPU in the first ten seconds of the first burst")
+	f.StringVar(&out, "out", out, "file for the results as Markdown; JSON and samples go beside it")
+	return cmd
+}
+
+// finish prints a report, saves it if it has a file, and returns an error if a target was missed.
+func finish(r bench.Report, out string) error {
+	if err := r.WriteText(os.Stdout); err != nil {
+		return err
+	}
+	if out != "" {
+		if err := r.Save(out); err != nil {
+			return err
+		}
+	}
+	return r.Err()
+}
