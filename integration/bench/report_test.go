@@ -18,7 +18,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 func report() Report {
 	return Report{
 		Title:   "The provider: giving out addresses",
-		Command: "make bench-provider",
+		Command: "bin/bench provider --out report.md",
 		Environment: Environment{
 			Date: time.Date(2026, 11, 21, 4, 5, 6, 0, time.UTC), Commit: "0123abc", CPU: "Example CPU @ 2.0GHz", Cores: 2,
 			Memory: 24 << 30, Kernel: "6.18.0", Go: "go1.26.8", Load: 0.42,

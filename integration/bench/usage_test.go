@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 func TestSince(t *testing.T) {
@@ -34,7 +35,7 @@ func TestSince(t *testing.T) {
 	}
 }
 
-// What a process reads of itself grows as it works.
+// What is read of this process agrees with what the kernel tells it of itself.
 func TestReadUsage(t *testing.T) {
 	before, err := ReadUsage(os.Getpid())
 	if err != nil {
@@ -43,23 +44,38 @@ func TestReadUsage(t *testing.T) {
 	if before.RSS == 0 || before.Peak < before.RSS {
 		t.Errorf("resident are %d bytes, at the most %d", before.RSS, before.Peak)
 	}
-	hoard := make([]byte, 64<<20)
-	for end, i := time.Now().Add(100*time.Millisecond), 0; time.Now().Before(end); i++ {
-		hoard[i*4096%len(hoard)]++
+	hoard, err := unix.Mmap(-1, 0, 64<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE) // no heap's leftovers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Munmap(hoard) }()
+	start := rusage(t)
+	for rusage(t)-start < 100*time.Millisecond {
+		for i := 0; i < len(hoard); i += 4096 {
+			hoard[i]++
+		}
 	}
 	now, err := ReadUsage(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if now.CPU-before.CPU < 20*time.Millisecond || now.CPU-before.CPU > 10*time.Second {
-		t.Errorf("100 ms of work count as %s", now.CPU-before.CPU)
+	const tick = 10 * time.Millisecond
+	if used := now.CPU - before.CPU; used < 100*time.Millisecond-2*tick || used > rusage(t)-start+5*tick {
+		t.Errorf("work of at least 100 ms counts as %s", used)
 	}
-	if now.Peak-before.Peak < 32<<20 {
-		t.Errorf("64 MiB in use raise the peak from %d to %d only", before.Peak, now.Peak)
+	if grown := now.RSS - before.RSS; grown < 60<<20 || grown > 100<<20 || now.Peak < now.RSS {
+		t.Errorf("64 MiB in use raise what is resident from %d to %d, at the most %d", before.RSS, now.RSS, now.Peak)
 	}
-	if hoard[0] == 0 {
-		t.Error("nothing was done")
+}
+
+// rusage is the CPU time of this process.
+func rusage(t *testing.T) time.Duration {
+	t.Helper()
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
 	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func TestReadUsageOfNobody(t *testing.T) {

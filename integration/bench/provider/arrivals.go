@@ -80,14 +80,14 @@ func (a *arrivals) follow() {
 func addressOf(svc *corev1.Service) (netip.Addr, error) {
 	ingress := svc.Status.LoadBalancer.Ingress
 	if len(ingress) != 1 {
-		return netip.Addr{}, fmt.Errorf("Service %s has %d addresses: %v", svc.Name, len(ingress), ingress)
+		return netip.Addr{}, fmt.Errorf("the Service %s has %d addresses: %v", svc.Name, len(ingress), ingress)
 	}
 	addr, err := netip.ParseAddr(ingress[0].IP)
 	if err != nil {
-		return netip.Addr{}, fmt.Errorf("Service %s: %w", svc.Name, err)
+		return netip.Addr{}, fmt.Errorf("the Service %s: %w", svc.Name, err)
 	}
 	if !pool().Contains(addr) {
-		return netip.Addr{}, fmt.Errorf("Service %s has the address %s, which is not of the pool %s", svc.Name, addr, pool())
+		return netip.Addr{}, fmt.Errorf("the Service %s has the address %s, which is not of the pool %s", svc.Name, addr, pool())
 	}
 	return addr, nil
 }
@@ -97,7 +97,7 @@ func (a *arrivals) add(name string, now arrival) {
 	defer a.mu.Unlock()
 	if was, ok := a.first[name]; ok {
 		if was.addr != now.addr && a.err == nil {
-			a.err = fmt.Errorf("Service %s had the address %s and now has %s", name, was.addr, now.addr)
+			a.err = fmt.Errorf("the Service %s had the address %s and now has %s", name, was.addr, now.addr)
 		}
 		return
 	}

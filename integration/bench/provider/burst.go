@@ -19,6 +19,8 @@ type burst struct {
 	// From the first call on: how long making them takes without a controller, how long with one at work, and until the
 	// last has its address.
 	alone, made, served time.Duration
+	// What had been used before the Services without a controller, and after.
+	aloneBefore, aloneAfter bench.Accounts
 	// lag is, for each, the time from the return of the call to the address in its status, in milliseconds.
 	lag []float64
 	// before the first was made, and after the controller had done all that follows.
@@ -34,7 +36,7 @@ func (c *cluster) burst(ctx context.Context, n int, profile string) (b *burst, e
 	if err := c.scale(ctx, 0); err != nil {
 		return nil, err
 	}
-	if b.alone, err = c.createAlone(ctx, n); err != nil {
+	if err := c.createAlone(ctx, b); err != nil {
 		return nil, err
 	}
 	if err := c.scale(ctx, 1); err != nil {
@@ -65,23 +67,32 @@ func names(prefix string, n int) []string {
 	return names
 }
 
-// createAlone makes n Services that nobody serves, and deletes them.
-func (c *cluster) createAlone(ctx context.Context, n int) (time.Duration, error) {
+// createAlone makes the Services of the burst while nobody serves them, and deletes them.
+func (c *cluster) createAlone(ctx context.Context, b *burst) (err error) {
 	if err := c.quiet(ctx); err != nil {
-		return 0, err
+		return err
+	}
+	if b.aloneBefore, err = bench.ReadAccounts(c.lab); err != nil {
+		return err
 	}
 	var created moments
 	progress := func() string {
-		return fmt.Sprintf("%d of %d Services created, without a controller", created.count(), n)
+		return fmt.Sprintf("%d of %d Services created, without a controller", created.count(), b.services)
 	}
 	start := time.Now()
-	err := c.log.during(progress, func() error { return c.create(ctx, names("alone", n), &created) })
-	took := time.Since(start)
+	err = c.log.during(progress, func() error { return c.create(ctx, names("alone", b.services), &created) })
+	b.alone = time.Since(start)
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", progress(), err)
+		return fmt.Errorf("%s: %w", progress(), err)
 	}
-	c.log.printf("without a controller %d Services take %.1f s", n, took.Seconds())
-	return took, c.remove(ctx)
+	c.log.printf("without a controller %d Services take %.1f s", b.services, b.alone.Seconds())
+	if err := c.quiet(ctx); err != nil {
+		return err
+	}
+	if b.aloneAfter, err = bench.ReadAccounts(c.lab); err != nil {
+		return err
+	}
+	return c.remove(ctx)
 }
 
 const (

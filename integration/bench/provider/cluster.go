@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/netip"
 	"time"
@@ -20,16 +19,11 @@ import (
 
 	"github.com/seamark-io/seamark/integration/bench"
 	"github.com/seamark-io/seamark/integration/lab"
-	"github.com/seamark-io/seamark/integration/probe"
 )
 
 const (
 	namespace = "bench"
 	poolName  = "bench"
-
-	systemNamespace = "seamark-system"
-	controller      = "seamark-controller" // the Deployment, its container and the process
-	controllerPort  = 10258
 )
 
 // pool is where the Services' addresses come from.
@@ -42,12 +36,13 @@ func vips() schema.GroupVersionResource {
 // cluster is the cluster of a lab.
 type cluster struct {
 	lab     *lab.Lab
-	config  *rest.Config
 	kube    kubernetes.Interface
 	dynamic dynamic.Interface
 	// control reaches the controller's own port, from inside the lab.
 	control *http.Client
 	log     *progress
+	// replicas is how many of the controller there were at first.
+	replicas int32
 }
 
 // connect makes the clients for the cluster of a lab.
@@ -56,7 +51,7 @@ func connect(l *lab.Lab, log *progress) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{lab: l, config: config, log: log}
+	c := &cluster{lab: l, log: log}
 	typed := rest.CopyConfig(config)
 	typed.ContentType = "application/vnd.kubernetes.protobuf"
 	if c.kube, err = kubernetes.NewForConfig(typed); err != nil {
@@ -73,7 +68,12 @@ func connect(l *lab.Lab, log *progress) (*cluster, error) {
 
 // furnish makes what the Services of the benchmark need.
 func (c *cluster) furnish(ctx context.Context) error {
-	_, err := c.kube.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{})
+	scale, err := c.kube.AppsV1().Deployments(systemNamespace).GetScale(ctx, controller, metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("find the controller: %w", err)
+	}
+	c.replicas = scale.Spec.Replicas
+	_, err = c.kube.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{})
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("create the namespace %s: %w", namespace, err)
 	}
@@ -84,112 +84,18 @@ func (c *cluster) furnish(ctx context.Context) error {
 	return nil
 }
 
-// clear removes what the benchmark has made, in a lab that stays, and lets the controller run.
+// clear removes what the benchmark has made in a lab that stays, and runs the controller as before.
 func (c *cluster) clear(ctx context.Context) error {
 	c.log.printf("removing Services, pool and namespace")
-	err := errors.Join(c.scale(ctx, 1), c.remove(ctx))
-	_, poolErr := c.lab.Kubectl(ctx, "delete", "ippool", poolName, "--ignore-not-found", "--timeout=1m")
-	return errors.Join(err, poolErr, c.kube.CoreV1().Namespaces().Delete(ctx, namespace, metav1.DeleteOptions{}))
-}
-
-// controlClient presents the certificate of the lab's administrator, which the controller has the API server check. Its
-// own certificate it makes at its start, so there is nothing to check that with.
-func controlClient(l *lab.Lab, config *rest.Config) (*http.Client, error) {
-	host, err := l.Host("cp")
-	if err != nil {
-		return nil, err
-	}
-	admin := rest.CopyConfig(config)
-	admin.Insecure, admin.CAData, admin.CAFile = true, nil, ""
-	admin.Dial = probe.Namespace(host.NetNS()).DialContext
-	return rest.HTTPClientFor(admin)
-}
-
-// counters are what is counted at one moment.
-type counters struct {
-	accounts   bench.Accounts
-	apiServer  bench.Metrics
-	controller bench.Metrics
-}
-
-func (c *cluster) counters(ctx context.Context) (k counters, err error) {
-	answer, err := c.askController(ctx, "/metrics")
-	if err != nil {
-		return k, err
-	}
-	defer answer.Close()
-	if k.controller, err = bench.ParseMetrics(answer); err != nil {
-		return k, fmt.Errorf("the controller's metrics: %w", err)
-	}
-	stream, err := c.kube.Discovery().RESTClient().Get().AbsPath("/metrics").Stream(ctx)
-	if err != nil {
-		return k, fmt.Errorf("the API server's metrics: %w", err)
-	}
-	defer stream.Close()
-	if k.apiServer, err = bench.ParseMetrics(stream); err != nil {
-		return k, fmt.Errorf("the API server's metrics: %w", err)
-	}
-	k.accounts, err = bench.ReadAccounts(c.lab)
-	return k, err
-}
-
-// askController gets a path of the controller's own port.
-func (c *cluster) askController(ctx context.Context, path string) (io.ReadCloser, error) {
-	pods, err := c.kube.CoreV1().Pods(systemNamespace).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=" + controller})
-	if err != nil {
-		return nil, fmt.Errorf("find the controller's pod: %w", err)
-	}
-	for _, pod := range pods.Items {
-		if pod.DeletionTimestamp != nil || pod.Status.PodIP == "" {
-			continue
-		}
-		addr, err := netip.ParseAddr(pod.Status.PodIP)
-		if err != nil {
-			return nil, err
-		}
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("https://%s%s", netip.AddrPortFrom(addr, controllerPort), path), nil)
-		if err != nil {
-			return nil, err
-		}
-		resp, err := c.control.Do(req)
-		if err != nil {
-			return nil, fmt.Errorf("ask the controller for %s: %w", path, err)
-		}
-		if resp.StatusCode != http.StatusOK {
-			resp.Body.Close()
-			return nil, fmt.Errorf("ask the controller for %s: %s", path, resp.Status)
-		}
-		return resp.Body, nil
-	}
-	return nil, errors.New("the controller has no pod")
-}
-
-const (
-	scaleLimit = time.Minute
-	checkEvery = 250 * time.Millisecond
-)
-
-// scale sets the number of the controller's replicas, 0 or 1, and waits until that is how many run. Whether one leads is
-// known when it gives out an address.
-func (c *cluster) scale(ctx context.Context, replicas int32) error {
-	deployments := c.kube.AppsV1().Deployments(systemNamespace)
-	scale, err := deployments.GetScale(ctx, controller, metav1.GetOptions{})
+	err := c.scale(ctx, c.replicas)
 	if err == nil {
-		scale.Spec.Replicas = replicas
-		_, err = deployments.UpdateScale(ctx, controller, scale, metav1.UpdateOptions{})
+		err = c.remove(ctx)
 	}
-	if err != nil {
-		return fmt.Errorf("scale the controller to %d: %w", replicas, err)
-	}
-	return until(ctx, scaleLimit, fmt.Sprintf("%d replicas of the controller", replicas), func(ctx context.Context) (bool, error) {
-		d, err := deployments.Get(ctx, controller, metav1.GetOptions{})
-		if err != nil || d.Status.ObservedGeneration < d.Generation || d.Status.ReadyReplicas != replicas {
-			return false, err
-		}
-		accounts, err := bench.ReadAccounts(c.lab)
-		return accounts.Of(controller).Count == int(replicas), err
-	})
+	_, poolErr := c.lab.Kubectl(ctx, "delete", "ippool/"+poolName, "namespace/"+namespace, "--ignore-not-found", "--timeout=1m")
+	return errors.Join(err, poolErr)
 }
+
+const checkEvery = 250 * time.Millisecond
 
 // until calls done until it reports true or an error, for no longer than limit.
 func until(ctx context.Context, limit time.Duration, what string, done func(ctx context.Context) (bool, error)) error {
@@ -202,20 +108,19 @@ func until(ctx context.Context, limit time.Duration, what string, done func(ctx 
 
 const (
 	quietFor   = 2 * time.Second
-	quietLimit = 3 * time.Minute
-	// What the controller and all of the lab use at most when they have nothing to do, in cores.
+	quietLimit = 2 * time.Minute
+	// What the controller, and all of the lab, use at most when they have nothing to do, in cores.
 	quietController, quietLab = 0.02, 0.4
 )
 
-// quiet waits until neither the controller nor the rest of the lab does more than it does when idle.
+// quiet waits until neither the controller nor the rest of the lab does more than when they are idle. If that does not
+// come about within a while it says so, and what is measured has it in it.
 func (c *cluster) quiet(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, quietLimit, fmt.Errorf("the lab is still at work after %s", quietLimit))
-	defer cancel()
 	before, err := bench.ReadAccounts(c.lab)
 	if err != nil {
 		return err
 	}
-	for {
+	for start := time.Now(); ; {
 		if err := sleep(ctx, quietFor); err != nil {
 			return err
 		}
@@ -223,8 +128,12 @@ func (c *cluster) quiet(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		own := now.Of(controller).CPU - before.Of(controller).CPU
-		if cores(own, quietFor) < quietController && cores(now.Busy(before), quietFor) < quietLab {
+		own, all := cores(now.Of(controller).CPU-before.Of(controller).CPU, quietFor), cores(now.Busy(before), quietFor)
+		if own < quietController && all < quietLab {
+			return nil
+		}
+		if time.Since(start) > quietLimit {
+			c.log.printf("after %s the lab is still at work, with %.2f cores, %.2f of them the controller's: going on", quietLimit, all, own)
 			return nil
 		}
 		before = now

@@ -39,7 +39,7 @@ func allocation(ctx context.Context, source string) ([]bench.Figure, error) {
 }
 
 // allocateName is the name of a part of the benchmark, with GOMAXPROCS unless that is 1.
-var allocateName = regexp.MustCompile(`^BenchmarkAllocate/64k_(.+?)(-\d+)?$`) //nolint:gochecknoglobals // a constant
+var allocateName = regexp.MustCompile(`^BenchmarkAllocate/64k_(.+?)(-\d+)?$`)
 
 // allocationFigures reads the output of go test.
 func allocationFigures(out string) ([]bench.Figure, error) {

@@ -53,7 +53,7 @@ func Run(ctx context.Context, o Options) (r bench.Report, err error) {
 		return r, err
 	}
 	log := &progress{w: o.Log, start: time.Now()}
-	r = bench.Report{Title: "The provider: giving out addresses", Command: "make bench-provider"}
+	r = bench.Report{Title: "The provider: giving out addresses"}
 	source, err := o.source(ctx)
 	if err != nil {
 		return r, err

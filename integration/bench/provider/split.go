@@ -17,7 +17,8 @@ type split struct {
 }
 
 func (b *burst) tables() []bench.Table {
-	return split{fmt.Sprintf("%d Services at once", b.services), b.services, b.before, b.after}.tables()
+	s := split{fmt.Sprintf("%d Services at once", b.services), b.services, b.before, b.after}
+	return append(s.tables(), processes(s.title("processes, without a controller"), b.services, b.aloneBefore, b.aloneAfter))
 }
 
 func (i *idle) tables() []bench.Table {
@@ -25,7 +26,10 @@ func (i *idle) tables() []bench.Table {
 }
 
 func (s split) tables() []bench.Table {
-	return []bench.Table{s.requests(), s.events(), s.controller(), s.processes()}
+	return []bench.Table{
+		s.requests(), s.events(), s.controller(),
+		processes(s.title("processes"), s.services, s.before.accounts, s.after.accounts),
+	}
 }
 
 func (s split) each(count float64) float64 { return count / float64(s.services) }
@@ -135,14 +139,14 @@ func (s split) controller() bench.Table {
 	return t
 }
 
-// processes tell whose the machine's time was.
-func (s split) processes() bench.Table {
+// processes tells whose the machine's time was between two moments in which Services were made.
+func processes(title string, services int, before, after bench.Accounts) bench.Table {
 	t := bench.Table{
-		Title:   s.title("processes"),
+		Title:   title,
 		Columns: []string{"process", "CPU", "CPU for each Service", "RSS", "peak"},
 	}
 	const least = 50 * time.Millisecond
-	for _, u := range s.after.accounts.Since(s.before.accounts, least) {
+	for _, u := range after.Since(before, least) {
 		name, rss, peak := u.Name, mb(u.RSS), mb(u.Peak)
 		switch {
 		case u.Count == 0:
@@ -150,7 +154,7 @@ func (s split) processes() bench.Table {
 		case u.Count > 1:
 			name = fmt.Sprintf("%s × %d", name, u.Count)
 		}
-		t.Rows = append(t.Rows, []string{name, bench.Number(u.CPU.Seconds()) + " s", ms(s.each(u.CPU.Seconds())), rss, peak})
+		t.Rows = append(t.Rows, []string{name, bench.Number(u.CPU.Seconds()) + " s", ms(u.CPU.Seconds() / float64(services)), rss, peak})
 	}
 	return t
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -47,7 +48,7 @@ func providerCommand() *cobra.Command {
 		Long: `provider measures how fast, and at what cost, Services get their addresses: an
 allocation by itself, Services made one at a time, and many made at once, in a lab
 of three nodes that it makes and takes down. It prints each figure beside its target
-and ends with status 1 if one was missed. The whole takes about ten minutes.
+and ends with status 1 if one was missed. The whole takes 10 to 20 minutes.
 
 It needs root, the packages of hack/install-packages and the images of make images;
 make bench-provider sees to all of that.`,
@@ -73,6 +74,7 @@ make bench-provider sees to all of that.`,
 
 // finish prints a report, saves it if it has a file, and returns an error if a target was missed.
 func finish(r bench.Report, out string) error {
+	r.Command = strings.Join(append([]string{"bin/bench"}, os.Args[1:]...), " ")
 	if err := r.WriteText(os.Stdout); err != nil {
 		return err
 	}
