@@ -1,20 +1,26 @@
 package cluster
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"go4.org/netipx"
 )
 
-// Pool is a valid IPPool: its ranges parse and do not overlap each other.
+// Pool is an IPPool.
 type Pool struct {
 	Name string
-	// Ranges in the order in which they are written.
+	// Ranges in the order in which they are written; none, if something is wrong with them. They do not overlap each other.
 	Ranges        []netipx.IPRange
 	Priority      int32
 	AutoAssign    bool
 	AvoidBuggyIPs bool
+	// Draining is true for a pool that gives out nothing new.
+	Draining bool
+	// Retain is true where an address waits for its Service after the Service has gone.
+	Retain bool
 	// NamespaceSelector and ServiceSelector limit who may use the pool.
 	NamespaceSelector Selector
 	ServiceSelector   Selector
@@ -77,6 +83,18 @@ type VIP struct {
 	Address  netip.Addr
 	Pool     string
 	Services []Name
+	// Ports that each Service has at the address, where several share it; nil: one has it for itself, with all its ports.
+	Ports map[Name][]Port
+}
+
+// Serves reports whether a port of a Service that uses the address is served there.
+func (v *VIP) Serves(svc Name, p Port) bool {
+	return v.Ports == nil || slices.Contains(v.Ports[svc], p)
+}
+
+// SameGrants reports whether two VIPs give the same ports of an address to each Service.
+func (v *VIP) SameGrants(o *VIP) bool {
+	return v.Address == o.Address && maps.EqualFunc(v.Ports, o.Ports, slices.Equal[[]Port])
 }
 
 // VIPName returns the name of the VIP object of an address: the address itself for IPv4; for IPv6 all 32 digits with

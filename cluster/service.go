@@ -1,7 +1,11 @@
 package cluster
 
 import (
+	"cmp"
+	"fmt"
 	"net/netip"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -104,6 +108,32 @@ type ServicePort struct {
 	Port     uint16
 	// NodePort is 0 where there is none.
 	NodePort uint16
+}
+
+// Port is one port of an address.
+type Port struct {
+	Protocol Protocol
+	Number   uint16
+}
+
+// String returns the port as VIP objects have it: "443/TCP".
+func (p Port) String() string { return strconv.Itoa(int(p.Number)) + "/" + p.Protocol.String() }
+
+// ParsePort reads what Port.String writes.
+func ParsePort(s string) (Port, error) {
+	number, protocol, _ := strings.Cut(s, "/")
+	n, err := strconv.ParseUint(number, 10, 16)
+	for _, p := range []Protocol{TCP, UDP, SCTP} {
+		if err == nil && p.String() == protocol {
+			return Port{p, uint16(n)}, nil
+		}
+	}
+	return Port{}, fmt.Errorf("%q is not a port such as 443/TCP", s)
+}
+
+// Compare orders ports by number, then by protocol.
+func (p Port) Compare(o Port) int {
+	return cmp.Or(cmp.Compare(p.Number, o.Number), cmp.Compare(p.Protocol, o.Protocol))
 }
 
 // HasNodePorts reports whether traffic can reach the Service from outside through a node port or a VIP.

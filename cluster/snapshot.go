@@ -15,7 +15,7 @@ type Snapshot struct {
 	Nodes  map[string]*Node
 	// Namespaces that exist: DNS tells a name without a Service from a name without a namespace.
 	Namespaces map[string]struct{}
-	// Pools and Peers that are valid, and VIPs by address.
+	// Pools, those Peers that are valid, and VIPs by address.
 	Pools map[string]*Pool
 	Peers map[string]*Peer
 	VIPs  map[netip.Addr]*VIP
@@ -35,6 +35,17 @@ func (s *Snapshot) VIPsOf(svc *Service) []netip.Addr {
 	}
 	slices.SortFunc(vips, netip.Addr.Compare)
 	return slices.Compact(vips)
+}
+
+// GrantsOf returns the VIPs that the Service may be served at, sorted by address: those of VIPsOf. Which of its ports it has
+// there the VIP says.
+func (s *Snapshot) GrantsOf(svc *Service) []*VIP {
+	addrs := s.VIPsOf(svc)
+	vips := make([]*VIP, len(addrs))
+	for i, a := range addrs {
+		vips[i] = s.VIPs[a]
+	}
+	return vips
 }
 
 // SortedServices returns the Services ordered by name.

@@ -2,10 +2,11 @@ package provider
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -18,16 +19,18 @@ import (
 	"github.com/seamark-io/seamark/provider/ipam"
 )
 
-// allocator makes decisions true with VIP objects. It believes what the watch of VIPs shows and, until that shows it,
-// what it wrote itself. Where it believes the wrong thing (another controller was faster), the API server refuses to
-// create a VIP that exists, and the next address is tried.
+// allocator makes decisions true with VIP objects. Its index is what shall be; written is what is, as far as the watch of
+// VIPs and the answers to its own writes have shown. Where it believes the wrong thing (another controller was faster), the
+// API server refuses to create a VIP that exists or to change a version that is gone, and the request is decided anew.
 type allocator struct {
 	client client.VIPs
+	// clashed counts the writes that the API server refused because somebody else was faster.
+	clashed func()
 
 	mu    sync.Mutex
 	index *ipam.Index
-	// recorded are the claims that a VIP object is known for; the others are promised to a Service but not written yet.
-	recorded map[netip.Addr]types.UID
+	// written are the VIPs that exist. Claims of the index without one are promised to a Service and not written yet.
+	written map[netip.Addr]vipObject
 	// leaving are VIPs that were deleted here and that the watch still shows.
 	leaving map[netip.Addr]types.UID
 	// busy are the Services that addresses are being written for.
@@ -36,20 +39,31 @@ type allocator struct {
 	suspect map[netip.Addr]struct{}
 }
 
-func newAllocator(c client.VIPs) *allocator {
+func newAllocator(c client.VIPs, clashed func()) *allocator {
 	return &allocator{
-		client:   c,
-		index:    ipam.NewIndex(),
-		recorded: map[netip.Addr]types.UID{},
-		leaving:  map[netip.Addr]types.UID{},
-		busy:     map[cluster.Name]struct{}{},
+		client: c, clashed: clashed, index: ipam.NewIndex(),
+		written: map[netip.Addr]vipObject{}, leaving: map[netip.Addr]types.UID{}, busy: map[cluster.Name]struct{}{},
 	}
 }
 
-func (a *allocator) setPools(valid []cluster.Pool, refused map[string]string) {
+func (a *allocator) setPools(pools []ipam.Pool, refused map[string]string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.index.SetPools(valid, refused)
+	a.index.SetPools(pools, refused)
+}
+
+// describe notes what a Service wants.
+func (a *allocator) describe(r ipam.Request) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.index.Describe(r)
+}
+
+// undescribe notes that a Service wants nothing any more.
+func (a *allocator) undescribe(s cluster.Name) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.index.Forget(s)
 }
 
 // held returns the addresses of a Service, those promised to it among them.
@@ -65,31 +79,25 @@ func (a *allocator) counts(pool string) (ipv4, ipv6 ipam.Counts) {
 	return a.index.CountsOf(pool)
 }
 
-// usedOf counts the addresses that came from a pool, whatever became of it since.
-func (a *allocator) usedOf(pool string) (n int64) {
+// promise decides a request and keeps the addresses for the Service; ensure writes them, and gives up what the Service
+// leaves. It reports whether the Service got an address, or ports of one, that it did not have.
+func (a *allocator) promise(r ipam.Request) (d ipam.Decision, news bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, c := range a.index.Claims() {
-		if c.Pool == pool {
-			n++
+	d = a.index.Decide(r)
+	for _, c := range d.Changes {
+		if slices.Contains(d.Addresses, c.Addr) {
+			a.index.Set(c)
+			news = true
 		}
 	}
-	return n
+	return d, news
 }
 
-// promise decides a request and keeps the addresses for the Service; ensure writes them.
-func (a *allocator) promise(r ipam.Request) ipam.Decision {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.decide(r)
-}
-
-func (a *allocator) decide(r ipam.Request) ipam.Decision {
-	d := a.index.Decide(r)
-	for _, g := range d.Take {
-		a.index.Hold(g.Addr, ipam.Claim{Services: []cluster.Name{r.Service}, Pool: g.Pool})
+func (a *allocator) set(changes []ipam.Change) {
+	for _, c := range changes {
+		a.index.Set(c)
 	}
-	return d
 }
 
 // ensure decides a request and writes the VIPs that the decision needs, until API server and decision agree.
@@ -98,76 +106,56 @@ func (a *allocator) ensure(ctx context.Context, r ipam.Request) (ipam.Decision, 
 		return ipam.Decision{}, errBusy
 	}
 	defer a.leave(r.Service)
-	for {
+	for range mostRounds {
 		a.mu.Lock()
-		d := a.decide(r)
-		write := a.unrecorded(d.Addresses)
+		d := a.index.Decide(r)
+		a.set(d.Changes)
+		write := a.unwritten(d)
 		if d.Problem != nil {
-			// A promise that came to nothing because the Service has changed since.
-			for _, addr := range write {
-				a.index.Release(addr)
-			}
-			a.mu.Unlock()
-			return d, nil
+			d.Addresses = slices.DeleteFunc(d.Addresses, a.withdraw)
+			write = slices.DeleteFunc(write, func(addr netip.Addr) bool { _, held := a.index.Claim(addr); return !held })
 		}
 		a.mu.Unlock()
-
-		ok, err := a.createAll(ctx, r.Service, write)
-		if err != nil {
+		if len(write) == 0 {
+			return d, nil
+		}
+		if _, err := a.writeAll(ctx, write); err != nil {
 			return d, err
 		}
-		if !ok {
-			continue // each round rules out an address that turned out to be taken
-		}
-		for _, addr := range d.Drop {
-			if err := a.remove(ctx, addr, r.Service); err != nil {
-				return d, err
-			}
-		}
-		return d, nil
 	}
+	return ipam.Decision{}, fmt.Errorf("the VIPs of Service %s have changed %d times while they were written", r.Service, mostRounds)
 }
 
-// createAll creates VIPs. It reports whether the Service has got all of them.
-func (a *allocator) createAll(ctx context.Context, s cluster.Name, addrs []netip.Addr) (ok bool, err error) {
-	for i, addr := range addrs {
-		if ok, err = a.create(ctx, s, addr); !ok || err != nil {
-			a.mu.Lock()
-			for _, rest := range a.unrecorded(addrs[i:]) {
-				a.index.Release(rest)
-			}
-			a.mu.Unlock()
-			return false, err
+// mostRounds bounds how often a request is decided anew: each round rules out an address that turned out to be taken.
+const mostRounds = 1000
+
+// unwritten returns the addresses whose VIP is not what the decision wants, first those that the Service gets.
+func (a *allocator) unwritten(d ipam.Decision) (out []netip.Addr) {
+	for _, addr := range d.Addresses {
+		if c, held := a.index.Claim(addr); held && !a.isWritten(addr, c) {
+			out = append(out, addr)
 		}
 	}
-	return true, nil
+	for _, c := range d.Changes {
+		if !slices.Contains(d.Addresses, c.Addr) {
+			out = append(out, c.Addr)
+		}
+	}
+	return out
 }
 
-// create creates one VIP. It reports whether it is the Service's, be it that it was so before.
-func (a *allocator) create(ctx context.Context, s cluster.Name, addr netip.Addr) (bool, error) {
-	a.mu.Lock()
-	claim, _ := a.index.Claim(addr)
-	a.mu.Unlock()
+func (a *allocator) isWritten(addr netip.Addr, c ipam.Claim) bool {
+	w, ok := a.written[addr]
+	return ok && w.claim.Equal(&c)
+}
 
-	vip, err := a.client.Create(ctx, &v1alpha1.VIP{
-		ObjectMeta: metav1.ObjectMeta{Name: cluster.VIPName(addr)},
-		Spec: v1alpha1.VIPSpec{
-			Address:  addr.String(),
-			Pool:     claim.Pool,
-			Services: []v1alpha1.ServiceReference{{Namespace: s.Namespace, Name: s.Name}},
-		},
-	}, metav1.CreateOptions{FieldManager: FieldManager})
-	if apierrors.IsAlreadyExists(err) {
-		vip, err = a.client.Get(ctx, cluster.VIPName(addr), metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			return false, nil // deleted in between: it is free, try again
-		}
+// withdraw takes back a promise that came to nothing because the Service has changed since.
+func (a *allocator) withdraw(addr netip.Addr) bool {
+	if _, exists := a.written[addr]; exists {
+		return false
 	}
-	if err != nil {
-		return false, wrapVIP("create", addr, err)
-	}
-	a.vipSeen(vip)
-	return slices.Contains(servicesOf(vip), s), nil
+	a.index.Release(addr)
+	return true
 }
 
 // release gives back all addresses of a Service.
@@ -176,94 +164,232 @@ func (a *allocator) release(ctx context.Context, s cluster.Name) error {
 		return errBusy
 	}
 	defer a.leave(s)
-	var errs []error
-	for _, addr := range a.held(s) {
-		errs = append(errs, a.remove(ctx, addr, s))
+	for range mostRounds {
+		a.mu.Lock()
+		changes := a.index.Leave(s)
+		a.set(changes)
+		a.mu.Unlock()
+		write := make([]netip.Addr, len(changes))
+		for i, c := range changes {
+			write[i] = c.Addr
+		}
+		agreed, err := a.writeAll(ctx, write)
+		if err != nil || agreed {
+			return err
+		}
 	}
-	return errors.Join(errs...)
+	return fmt.Errorf("the VIPs of Service %s have changed %d times while they were given back", s, mostRounds)
 }
 
-// remove takes an address away from a Service.
-func (a *allocator) remove(ctx context.Context, addr netip.Addr, s cluster.Name) error {
-	a.mu.Lock()
-	uid, recorded := a.recorded[addr]
-	if !recorded {
+// writeAll makes the VIPs of some addresses what the index says. It reports false when one turned out to be something else
+// than was known: then the decision must be made anew. What could not be written is not promised any longer.
+func (a *allocator) writeAll(ctx context.Context, addrs []netip.Addr) (agreed bool, err error) {
+	for i, addr := range addrs {
+		ok, err := a.write(ctx, addr)
+		if err != nil || !ok {
+			a.mu.Lock()
+			for _, rest := range addrs[i:] {
+				a.revert(rest)
+			}
+			a.mu.Unlock()
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// revert makes the index say of an address what was written.
+func (a *allocator) revert(addr netip.Addr) {
+	if w, exists := a.written[addr]; exists {
+		a.index.Hold(addr, w.claim)
+	} else if _, leaving := a.leaving[addr]; !leaving {
 		a.index.Release(addr)
 	}
-	claim, _ := a.index.Claim(addr)
+}
+
+// write makes one VIP what the index says.
+func (a *allocator) write(ctx context.Context, addr netip.Addr) (ok bool, err error) {
+	a.mu.Lock()
+	want, wanted := a.index.Claim(addr)
+	have, exists := a.written[addr]
 	a.mu.Unlock()
 	switch {
-	case !recorded:
-		return nil
-	case len(claim.Services) > 1:
-		return a.removeFrom(ctx, addr, s)
+	case !wanted && !exists, exists && wanted && have.claim.Equal(&want):
+		return true, nil
+	case !exists:
+		ok, err = a.create(ctx, addr, want)
+	case !wanted:
+		ok, err = a.delete(ctx, addr, have)
+	default:
+		ok, err = a.update(ctx, addr, have, want)
 	}
+	if err == nil && !ok {
+		a.clashed()
+	}
+	return ok, err
+}
 
-	err := a.client.Delete(ctx, cluster.VIPName(addr), metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
+func (a *allocator) create(ctx context.Context, addr netip.Addr, want ipam.Claim) (bool, error) {
+	name := cluster.VIPName(addr)
+	vip, err := a.client.Create(ctx, &v1alpha1.VIP{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: specOf(addr, want)}, metav1.CreateOptions{FieldManager: FieldManager})
+	if apierrors.IsAlreadyExists(err) {
+		return false, a.reread(ctx, addr)
+	}
+	if err != nil {
+		return false, wrapVIP("create", addr, err)
+	}
+	a.vipSeen(vip)
+	return true, nil
+}
+
+func (a *allocator) update(ctx context.Context, addr netip.Addr, have vipObject, want ipam.Claim) (bool, error) {
+	patch, err := updateOf(have, specOf(addr, want))
+	if err != nil {
+		return false, fmt.Errorf("encode VIP %s: %w", addr, err)
+	}
+	vip, err := a.client.Patch(ctx, cluster.VIPName(addr), types.MergePatchType, patch, metav1.PatchOptions{FieldManager: FieldManager})
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		return a.again(ctx, addr, have, want)
+	}
+	if err != nil {
+		return false, wrapVIP("update", addr, err)
+	}
+	a.vipSeen(vip)
+	return true, nil
+}
+
+// updateOf returns the merge patch (RFC 7386) that sets the spec of just this version of a VIP.
+func updateOf(have vipObject, spec v1alpha1.VIPSpec) ([]byte, error) {
+	return json.Marshal(map[string]any{
+		"metadata": map[string]any{"resourceVersion": have.version, "uid": have.uid},
+		"spec": map[string]any{
+			"pool": spec.Pool, "services": spec.Services, "usedBy": spec.UsedBy, "sharing": spec.Sharing, "reservedFor": spec.ReservedFor,
+		},
+	})
+}
+
+// delete deletes a VIP, but only the version that is known: another controller may just have given it to somebody.
+func (a *allocator) delete(ctx context.Context, addr netip.Addr, have vipObject) (bool, error) {
+	err := a.client.Delete(ctx, cluster.VIPName(addr), metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &have.uid, ResourceVersion: &have.version}})
+	if apierrors.IsConflict(err) {
+		return a.again(ctx, addr, have, ipam.Claim{})
+	}
 	if err != nil && !apierrors.IsNotFound(err) {
-		return wrapVIP("delete", addr, err)
+		return false, wrapVIP("delete", addr, err)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	// Nobody's until the watch has shown that it is gone: what it shows before that is old.
-	if a.recorded[addr] == uid {
-		delete(a.recorded, addr)
-		a.leaving[addr] = uid
-		a.index.Hold(addr, ipam.Claim{Pool: claim.Pool})
+	if w, exists := a.written[addr]; exists && w.uid == have.uid {
+		delete(a.written, addr)
+		a.leaving[addr] = have.uid
+		a.index.Hold(addr, ipam.Claim{Pool: have.claim.Pool})
 	}
-	return nil
+	return true, nil
 }
 
-// removeFrom takes a Service out of a VIP that others use as well.
-func (a *allocator) removeFrom(ctx context.Context, addr netip.Addr, s cluster.Name) error {
+// again repeats a write after a conflict, if only the status had changed: nodes write that, and it does not matter here.
+func (a *allocator) again(ctx context.Context, addr netip.Addr, have vipObject, want ipam.Claim) (bool, error) {
+	if err := a.reread(ctx, addr); err != nil {
+		return false, err
+	}
+	a.mu.Lock()
+	now, exists := a.written[addr]
+	a.mu.Unlock()
+	switch {
+	case !exists || now.uid != have.uid || now.generation != have.generation || now.version == have.version:
+		return false, nil
+	case want.Equal(&ipam.Claim{}):
+		return a.delete(ctx, addr, now)
+	default:
+		return a.update(ctx, addr, now, want)
+	}
+}
+
+// reread takes notice of what a VIP is now.
+func (a *allocator) reread(ctx context.Context, addr netip.Addr) error {
 	vip, err := a.client.Get(ctx, cluster.VIPName(addr), metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.forget(addr)
+		return nil
+	}
 	if err != nil {
 		return wrapVIP("read", addr, err)
-	}
-	vip.Spec.Services = slices.DeleteFunc(vip.Spec.Services, func(r v1alpha1.ServiceReference) bool {
-		return r.Namespace == s.Namespace && r.Name == s.Name
-	})
-	vip, err = a.client.Update(ctx, vip, metav1.UpdateOptions{FieldManager: FieldManager})
-	if err != nil {
-		return wrapVIP("update", addr, err)
 	}
 	a.vipSeen(vip)
 	return nil
 }
 
-// vipSeen takes notice of a VIP that exists. One whose name is no address locks nothing and is passed over.
-func (a *allocator) vipSeen(vip *v1alpha1.VIP) {
+// vipSeen takes notice of a VIP that exists, and returns the Services to look at because of it: those that hold two
+// addresses of a family by it, because two controllers have served them at the same time, and those that it was taken from.
+// One whose name is no address locks nothing and is passed over.
+//
+// What was written here is known before the watch shows it, and what is promised is newer than both: so only a spec that is
+// newer than the known one counts.
+func (a *allocator) vipSeen(vip *v1alpha1.VIP) (again []cluster.Name) {
 	addr, ok := addressOf(vip)
 	if !ok {
-		return
+		return nil
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if uid, ok := a.leaving[addr]; ok && uid == vip.UID {
-		return
+		return nil
 	}
 	delete(a.leaving, addr)
-	a.recorded[addr] = vip.UID
-	a.index.Hold(addr, ipam.Claim{Services: servicesOf(vip), Pool: vip.Spec.Pool})
+	have, known := a.written[addr]
+	now := objectOf(vip)
+	if known && have.uid == now.uid && have.generation >= now.generation {
+		if have.generation == now.generation {
+			have.version = now.version
+			a.written[addr] = have
+		}
+		return nil
+	}
+	a.written[addr] = now
+	a.index.Hold(addr, now.claim)
+	for _, u := range have.claim.Users {
+		if !slices.ContainsFunc(now.claim.Users, func(v ipam.User) bool { return u.Service == v.Service }) {
+			again = append(again, u.Service)
+		}
+	}
+	for _, u := range now.claim.Users {
+		if slices.ContainsFunc(a.index.HeldBy(u.Service), func(other netip.Addr) bool { return other != addr && other.Is4() == addr.Is4() }) {
+			again = append(again, u.Service)
+		}
+	}
+	return again
 }
 
-// vipGone takes notice of a VIP that does not exist any more. It reports whether somebody else deleted it.
-func (a *allocator) vipGone(vip *v1alpha1.VIP) (unasked bool) {
+// vipGone takes notice of a VIP that does not exist any more. It reports what it was if somebody else deleted it.
+func (a *allocator) vipGone(vip *v1alpha1.VIP) (was ipam.Claim, unasked bool) {
 	addr, ok := addressOf(vip)
 	if !ok {
-		return false
+		return was, false
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	unasked = a.recorded[addr] == vip.UID
+	w, exists := a.written[addr]
+	unasked = exists && w.uid == vip.UID
 	if unasked || a.leaving[addr] == vip.UID {
 		a.forget(addr)
 	}
-	return unasked
+	return w.claim, unasked
+}
+
+// restore promises an address to those who had it, if it is free.
+func (a *allocator) restore(addr netip.Addr, c ipam.Claim) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, held := a.index.Claim(addr); !held {
+		a.index.Hold(addr, c)
+	}
 }
 
 func (a *allocator) forget(addr netip.Addr) {
-	delete(a.recorded, addr)
+	delete(a.written, addr)
 	delete(a.leaving, addr)
 	a.index.Release(addr)
 }
@@ -276,7 +402,7 @@ func (a *allocator) sweep(exists func(vip string) bool) (freed bool) {
 	defer a.mu.Unlock()
 	suspect := map[netip.Addr]struct{}{}
 	for addr, claim := range a.index.Claims() {
-		if exists(cluster.VIPName(addr)) || slices.ContainsFunc(claim.Services, a.isBusy) {
+		if exists(cluster.VIPName(addr)) || slices.ContainsFunc(claim.Users, func(u ipam.User) bool { return a.isBusy(u.Service) }) {
 			continue
 		}
 		suspect[addr] = struct{}{}
@@ -290,15 +416,6 @@ func (a *allocator) sweep(exists func(vip string) bool) (freed bool) {
 	}
 	a.suspect = suspect
 	return freed
-}
-
-func (a *allocator) unrecorded(addrs []netip.Addr) (out []netip.Addr) {
-	for _, addr := range addrs {
-		if _, ok := a.recorded[addr]; !ok {
-			out = append(out, addr)
-		}
-	}
-	return out
 }
 
 // enter reports whether nobody else is changing the addresses of the Service; if so, leave must follow.
@@ -323,20 +440,8 @@ func (a *allocator) isBusy(s cluster.Name) bool {
 	return ok
 }
 
-// addressOf returns the address that a VIP locks: that of its name.
-func addressOf(vip *v1alpha1.VIP) (netip.Addr, bool) {
-	a, err := netip.ParseAddr(strings.ReplaceAll(vip.Name, "-", ":"))
-	return a, err == nil && cluster.VIPName(a) == vip.Name
-}
+var errBusy = errors.New("another change to the Service's addresses is under way")
 
-// servicesOf returns the Services of a VIP; none for one whose spec contradicts its name.
-func servicesOf(vip *v1alpha1.VIP) []cluster.Name {
-	if a, ok := addressOf(vip); !ok || a.String() != vip.Spec.Address {
-		return nil
-	}
-	var out []cluster.Name
-	for _, s := range vip.Spec.Services {
-		out = append(out, cluster.Name{Namespace: s.Namespace, Name: s.Name})
-	}
-	return out
+func wrapVIP(verb string, a netip.Addr, err error) error {
+	return fmt.Errorf("%s VIP %s: %w", verb, cluster.VIPName(a), err)
 }

@@ -7,12 +7,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	servicehelpers "k8s.io/cloud-provider/service/helpers"
 
 	"github.com/seamark-io/seamark/api/v1alpha1"
 	"github.com/seamark-io/seamark/cluster"
@@ -32,13 +34,13 @@ type outcome struct {
 	notices         string
 }
 
-// set reports whether the outcome's notices are new.
-func (t *told) set(s cluster.Name, o outcome) (newNotices bool) {
+// set returns the outcome that was told before.
+func (t *told) set(s cluster.Name, o outcome) (was outcome) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	was := t.outcomes[s]
+	was = t.outcomes[s]
 	t.outcomes[s] = o
-	return o.notices != "" && o.notices != was.notices
+	return was
 }
 
 func (t *told) get(s cluster.Name) (outcome, bool) {
@@ -54,17 +56,32 @@ func (t *told) forget(s cluster.Name) {
 	delete(t.outcomes, s)
 }
 
-// tell has the Service's condition say what came of its request, and makes an event of notices that are new. The event
-// about a failure is the stock controller's.
+// tell has the Service's condition say what came of its request, and makes events of what is new: a problem, or notices.
+// The event about a success is the stock controller's, and its write of the addresses takes the condition along.
 func (p *Provider) tell(svc *corev1.Service, d ipam.Decision, notices []string) {
 	o := outcomeOf(d)
 	o.notices = strings.Join(notices, "; ")
 	name := nameOf(svc)
-	if p.told.set(name, o) {
+	was := p.told.set(name, o)
+	if o.notices != "" && o.notices != was.notices {
 		p.Events.Event(svc, corev1.EventTypeWarning, v1alpha1.ServiceReasonConflictingRequest, o.notices)
+	}
+	if d.Problem == nil {
+		delay := alongWith
+		if servicehelpers.LoadBalancerStatusEqual(&svc.Status.LoadBalancer, statusOf(d.Addresses)) {
+			delay = 0 // nothing else will be written
+		}
+		p.conditions.AddAfter(name.String(), delay)
+		return
+	}
+	if o.reason != was.reason || o.message != was.message {
+		p.Events.Event(svc, corev1.EventTypeWarning, o.reason, o.message)
 	}
 	p.conditions.Add(name.String())
 }
+
+// alongWith is how long a condition waits to be written along with the addresses before it is written alone.
+const alongWith = 2 * time.Second
 
 // tellNothing takes the condition away from a Service that is no load balancer any more.
 func (p *Provider) tellNothing(svc *corev1.Service) {
@@ -98,49 +115,49 @@ func join[T fmt.Stringer](list []T) string {
 }
 
 func (p *Provider) syncCondition(ctx context.Context, key string) error {
-	namespace, name, _ := strings.Cut(key, "/")
-	o, ok := p.told.get(cluster.Name{Namespace: namespace, Name: name})
-	if !ok {
+	name := nameOfKey(key)
+	entry := p.conditionEntry(name)
+	if entry == nil {
 		return nil
 	}
-	svc, err := p.services.Services(namespace).Get(name)
-	if err != nil {
-		return nil // gone
-	}
-	patch := conditionPatch(svc, o, metav1.Now())
-	if patch == nil {
-		return nil
-	}
-	data, err := json.Marshal(patch)
+	data, err := json.Marshal(servicePatch{Status: map[string]any{"conditions": []any{entry}}})
 	if err != nil {
 		return fmt.Errorf("encode the condition of Service %s: %w", key, err)
 	}
-	_, err = p.Kube.CoreV1().Services(namespace).Patch(ctx, name, types.StrategicMergePatchType, data, metav1.PatchOptions{FieldManager: FieldManager}, "status")
+	_, err = p.Kube.CoreV1().Services(name.Namespace).Patch(ctx, name.Name, types.StrategicMergePatchType, data, metav1.PatchOptions{FieldManager: FieldManager}, "status")
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("write the condition of Service %s: %w", key, err)
 	}
 	return nil
 }
 
-// conditionPatch returns the strategic merge patch that makes a Service's condition say the outcome; nil when it says so
-// already.
-func conditionPatch(svc *corev1.Service, o outcome, now metav1.Time) any {
-	have := meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ServiceAddressAllocated)
-	var entry any
-	if o.status == "" {
-		if have == nil {
-			return nil
-		}
-		entry = map[string]string{"$patch": "delete", "type": v1alpha1.ServiceAddressAllocated}
-	} else {
-		conditions := slices.Clone(svc.Status.Conditions)
-		if !meta.SetStatusCondition(&conditions, metav1.Condition{
-			Type: v1alpha1.ServiceAddressAllocated, Status: o.status, Reason: o.reason, Message: o.message,
-			ObservedGeneration: svc.Generation, LastTransitionTime: now,
-		}) {
-			return nil
-		}
-		entry = meta.FindStatusCondition(conditions, v1alpha1.ServiceAddressAllocated)
+// conditionEntry returns the entry of a strategic merge patch that makes a Service's condition say what came of its
+// request; nil when it says so already.
+func (p *Provider) conditionEntry(s cluster.Name) any {
+	o, ok := p.told.get(s)
+	if !ok {
+		return nil
 	}
-	return map[string]any{"status": map[string]any{"conditions": []any{entry}}}
+	svc, err := p.services.Services(s.Namespace).Get(s.Name)
+	if err != nil {
+		return nil // gone
+	}
+	return conditionEntry(svc, o, metav1.Now())
+}
+
+func conditionEntry(svc *corev1.Service, o outcome, now metav1.Time) any {
+	if o.status == "" {
+		if meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ServiceAddressAllocated) == nil {
+			return nil
+		}
+		return map[string]string{"$patch": "delete", "type": v1alpha1.ServiceAddressAllocated}
+	}
+	conditions := slices.Clone(svc.Status.Conditions)
+	if !meta.SetStatusCondition(&conditions, metav1.Condition{
+		Type: v1alpha1.ServiceAddressAllocated, Status: o.status, Reason: o.reason, Message: o.message,
+		ObservedGeneration: svc.Generation, LastTransitionTime: now,
+	}) {
+		return nil
+	}
+	return meta.FindStatusCondition(conditions, v1alpha1.ServiceAddressAllocated)
 }

@@ -4,64 +4,73 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	servicehelpers "k8s.io/cloud-provider/service/helpers"
 
 	"github.com/seamark-io/seamark/api/v1alpha1"
 	"github.com/seamark-io/seamark/cluster"
+	"github.com/seamark-io/seamark/provider/ipam"
 )
 
 // syncGarbage gives an address back for each Service of a VIP that does not exist any more or is not ours: it was
-// deleted or changed while no controller ran, or its finalizer was taken off by hand. A VIP without Services is a
-// person's reservation and stays.
+// deleted or changed while no controller ran, or before it had its finalizer. A VIP without Services is a reservation and
+// stays.
 func (p *Provider) syncGarbage(ctx context.Context, name string) error {
 	vip, ok := get[*v1alpha1.VIP](p.vips, name)
 	if !ok {
 		return nil
 	}
-	addr, ok := addressOf(vip)
-	if !ok {
+	if _, ok := addressOf(vip); !ok {
 		return nil
 	}
-	for _, s := range servicesOf(vip) {
-		if err := p.collect(ctx, addr, s); err != nil {
+	for _, u := range claimOf(vip).Users {
+		if err := p.collect(ctx, u.Service); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (p *Provider) collect(ctx context.Context, addr netip.Addr, s cluster.Name) error {
-	if svc, err := p.services.Services(s.Namespace).Get(s.Name); err == nil && wants(svc) {
+func (p *Provider) collect(ctx context.Context, s cluster.Name) error {
+	if svc, err := p.services.Services(s.Namespace).Get(s.Name); err == nil && p.wants(svc) {
 		return nil
 	}
-	if !p.alloc.enter(s) {
-		return errBusy
-	}
-	defer p.alloc.leave(s)
 	// The cache may be behind: an address that is in use must never be given away.
 	svc, err := p.Kube.CoreV1().Services(s.Namespace).Get(ctx, s.Name, metav1.GetOptions{})
-	if err == nil && wants(svc) || err != nil && !apierrors.IsNotFound(err) {
+	if err == nil && p.wants(svc) || err != nil && !apierrors.IsNotFound(err) {
 		return err
 	}
-	p.Log.Info("giving back an address whose Service is gone", "address", addr, "service", s.String())
-	return p.alloc.remove(ctx, addr, s)
+	if err == nil && servicehelpers.HasLBFinalizer(svc) {
+		p.wake.up(svc) // the stock controller cleans up, and takes the finalizer off
+		return nil
+	}
+	p.Log.Info("giving back the addresses of a Service that is gone or none of ours", "service", s.String())
+	return p.alloc.release(ctx, s)
 }
 
 // restore gives an address whose VIP somebody deleted by hand back to the Services that it served: they have not asked
 // for another one, and those that wait must not get it first.
-func (p *Provider) restore(vip *v1alpha1.VIP) {
-	addr, _ := addressOf(vip)
-	for _, s := range servicesOf(vip) {
-		svc, err := p.services.Services(s.Namespace).Get(s.Name)
-		if err != nil || !wants(svc) || svc.DeletionTimestamp != nil || !slices.Contains(ingressIPs(svc), addr) {
-			continue
+func (p *Provider) restore(addr netip.Addr, was ipam.Claim) {
+	var users []ipam.User
+	var wake []*corev1.Service
+	for _, u := range was.Users {
+		svc, err := p.services.Services(u.Service.Namespace).Get(u.Service.Name)
+		if err == nil && p.wants(svc) && svc.DeletionTimestamp == nil {
+			users, wake = append(users, u), append(wake, svc)
 		}
-		r, _ := p.request(svc)
-		p.alloc.promise(r)
+	}
+	if len(users) == 0 {
+		return
+	}
+	p.Log.Info("restoring a VIP that was deleted while in use", "address", addr, "services", usersOf(was))
+	was.Users, was.Since = users, time.Time{}
+	p.alloc.restore(addr, was)
+	for _, svc := range wake {
 		p.wake.up(svc)
 	}
 }
@@ -74,8 +83,8 @@ func (p *Provider) sweep() {
 		return ok
 	})
 	for _, vip := range list[*v1alpha1.VIP](p.vips) {
-		for _, s := range servicesOf(vip) {
-			if svc, err := p.services.Services(s.Namespace).Get(s.Name); err != nil || !wants(svc) {
+		for _, s := range vip.Spec.Services {
+			if svc, err := p.services.Services(s.Namespace).Get(s.Name); err != nil || !p.wants(svc) {
 				p.garbage.Add(vip.Name)
 			}
 		}
@@ -87,7 +96,7 @@ func (p *Provider) sweep() {
 	wrong := map[cluster.Name]struct{}{}
 	for _, svc := range services {
 		name := nameOf(svc)
-		if _, waits := p.waiting.get(name); waits || !wants(svc) || p.statusRight(svc) {
+		if _, waits := p.waiting.get(name); waits || !p.wants(svc) || p.statusRight(svc) {
 			continue
 		}
 		// Twice in a row: it is not just being worked on.

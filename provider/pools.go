@@ -2,14 +2,21 @@ package provider
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math"
+	"net/netip"
 	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/seamark-io/seamark/api/client"
 	"github.com/seamark-io/seamark/api/v1alpha1"
@@ -25,57 +32,44 @@ func (p *Provider) loadPools() {
 	for i, pool := range pools {
 		candidates[i] = candidate(pool)
 	}
-	valid, refused := ipam.Judge(candidates)
-	why := make(map[string]string, len(refused))
-	for name, v := range refused {
-		why[name] = v.Message
+	nodes, err := p.nodes.List(labels.Everything())
+	if err != nil {
+		nodes = nil // listers have no errors
 	}
-	p.alloc.setPools(valid, why)
-	p.verdicts.Store(&refused)
+	valid, verdicts := ipam.Judge(candidates, foreign(nodes, list[*networkingv1.ServiceCIDR](p.serviceCIDRs), pools))
+	refused := map[string]string{}
+	for name, v := range verdicts {
+		if v.Refused != "" {
+			refused[name] = v.Refused
+		}
+	}
+	p.alloc.setPools(valid, refused)
+	p.verdicts.Store(&verdicts)
 	for _, pool := range pools {
 		p.poolStatus.AddAfter(pool.Name, settle)
 	}
 }
 
 func candidate(pool *v1alpha1.IPPool) ipam.Candidate {
-	c := ipam.Candidate{Addresses: pool.Spec.Addresses, Created: pool.CreationTimestamp.Time}
-	converted, err := watch.Pool(pool)
-	if err != nil {
-		c.Pool, c.Problem = cluster.Pool{Name: pool.Name}, err
-		return c
-	}
-	c.Pool = *converted
+	c := ipam.Candidate{Addresses: pool.Spec.Addresses, Created: pool.CreationTimestamp.Time, Deleted: pool.DeletionTimestamp != nil}
+	c.Pool, c.Problem = watch.Pool(pool)
 	return c
 }
 
-func (p *Provider) syncPoolStatus(ctx context.Context, name string) error {
+// syncPool keeps the finalizer and the status of a pool.
+func (p *Provider) syncPool(ctx context.Context, name string) error {
 	pool, ok := get[*v1alpha1.IPPool](p.pools, name)
 	if !ok {
 		return nil
 	}
-	verdict, refused := (*p.verdicts.Load())[name]
-	status := v1alpha1.IPPoolStatus{
-		ObservedGeneration: pool.Generation,
-		Conditions:         slices.Clone(pool.Status.Conditions),
+	v4, v6, offenders := p.alloc.poolUse(name)
+	if gone, err := p.syncFinalizer(ctx, pool, v4.Used+v6.Used > 0); gone || err != nil {
+		return err
 	}
-	ready := metav1.Condition{
-		Type: v1alpha1.PoolReady, Status: metav1.ConditionTrue, Reason: v1alpha1.PoolReasonValid,
-		Message: "gives out addresses", ObservedGeneration: pool.Generation,
-	}
-	if refused {
-		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, v1alpha1.PoolReasonInvalidAddresses, verdict.Message
-		if verdict.Overlap {
-			ready.Reason = v1alpha1.PoolReasonOverlap
-		}
-		status.Used = p.alloc.usedOf(name)
-	} else {
-		v4, v6 := p.alloc.counts(name)
-		status.IPv4, status.IPv6 = countsOf(v4), countsOf(v6)
-		status.Used, status.Free = sum(v4.Used, v6.Used), sum(v4.Free, v6.Free)
-		status.FreeText = freeText(v4, v6)
-	}
-	meta.SetStatusCondition(&status.Conditions, ready)
-	if equality.Semantic.DeepEqual(status, pool.Status) {
+	status := poolStatus(pool, (*p.verdicts.Load())[name], v4, v6, offenders)
+	shown := pool.Status
+	shown.NodeAddresses = nil
+	if equality.Semantic.DeepEqual(status, shown) {
 		return nil
 	}
 	return client.ApplyStatus(ctx, p.Seamark.IPPools, FieldManager, name, applyPool{
@@ -83,6 +77,104 @@ func (p *Provider) syncPoolStatus(ctx context.Context, name string) error {
 		Metadata: map[string]string{"name": name},
 		Status:   status,
 	})
+}
+
+// syncFinalizer puts the finalizer on a pool, and takes it off one that is to be deleted and not in use any more. It
+// reports whether the pool goes by that.
+func (p *Provider) syncFinalizer(ctx context.Context, pool *v1alpha1.IPPool, used bool) (gone bool, err error) {
+	finalizers := slices.Clone(pool.Finalizers)
+	has := slices.Contains(finalizers, v1alpha1.PoolFinalizer)
+	deleted := pool.DeletionTimestamp != nil
+	switch {
+	case !has && !deleted:
+		finalizers = append(finalizers, v1alpha1.PoolFinalizer)
+	case has && deleted && !used:
+		finalizers = slices.DeleteFunc(finalizers, func(f string) bool { return f == v1alpha1.PoolFinalizer })
+		gone = true
+	default:
+		return false, nil
+	}
+	data, err := json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": pool.ResourceVersion, "finalizers": finalizers}})
+	if err != nil {
+		return false, err
+	}
+	_, err = p.Seamark.IPPools.Patch(ctx, pool.Name, types.MergePatchType, data, metav1.PatchOptions{FieldManager: FieldManager})
+	if apierrors.IsNotFound(err) {
+		return true, nil
+	}
+	if err != nil {
+		return gone, fmt.Errorf("write the finalizer of IPPool %s: %w", pool.Name, err)
+	}
+	return gone, nil
+}
+
+// poolUse returns a pool's counts and, the lowest first, the addresses in use that it would not give out any more.
+func (a *allocator) poolUse(name string) (ipv4, ipv6 ipam.Counts, offenders []offender) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	ipv4, ipv6 = a.index.CountsOf(name)
+	for addr, c := range a.index.Claims() {
+		if c.Pool == name && len(c.Users) > 0 && a.index.PoolOf(addr) != name {
+			offenders = append(offenders, offender{addr, usersOf(c)})
+		}
+	}
+	slices.SortFunc(offenders, func(a, b offender) int { return a.addr.Compare(b.addr) })
+	return ipv4, ipv6, offenders
+}
+
+type offender struct {
+	addr  netip.Addr
+	users string
+}
+
+// maxOffenders is that of IPPool.status.offenders.
+const maxOffenders = 100
+
+// poolStatus returns the status that a pool should have, without what nodes write.
+func poolStatus(pool *v1alpha1.IPPool, v ipam.Verdict, v4, v6 ipam.Counts, offenders []offender) v1alpha1.IPPoolStatus {
+	status := v1alpha1.IPPoolStatus{
+		Total: sum(v4.Total, v6.Total), Used: sum(v4.Used, v6.Used), Reserved: sum(v4.Reserved, v6.Reserved), Free: sum(v4.Free, v6.Free),
+		IPv4: countsOf(v4), IPv6: countsOf(v6), FreeText: freeText(v4, v6),
+		ObservedGeneration: pool.Generation,
+		Conditions:         slices.Clone(pool.Status.Conditions),
+	}
+	for _, o := range offenders[:min(len(offenders), maxOffenders)] {
+		reason := v1alpha1.OffenderNotInPool
+		switch {
+		case v.Deleted:
+			reason = v1alpha1.OffenderPoolDeleted
+		case slices.ContainsFunc(v.Overlaps, func(p ipam.Overlap) bool { return p.Contains(o.addr) }):
+			reason = v1alpha1.OffenderOverlap
+		}
+		status.Offenders = append(status.Offenders, v1alpha1.PoolOffender{Address: o.addr.String(), Services: o.users, Reason: reason})
+	}
+	for _, c := range poolConditions(pool, v, len(offenders)) {
+		c.ObservedGeneration = pool.Generation
+		meta.SetStatusCondition(&status.Conditions, c)
+	}
+	return status
+}
+
+func poolConditions(pool *v1alpha1.IPPool, v ipam.Verdict, offenders int) []metav1.Condition {
+	ready := metav1.Condition{Type: v1alpha1.PoolReady, Status: metav1.ConditionTrue, Reason: v1alpha1.PoolReasonValid, Message: "gives out addresses"}
+	overlaps := metav1.Condition{Type: v1alpha1.PoolOverlaps, Status: metav1.ConditionFalse, Reason: v1alpha1.PoolReasonNoOverlap}
+	if len(v.Overlaps) > 0 {
+		overlaps.Status, overlaps.Reason, overlaps.Message = metav1.ConditionTrue, v1alpha1.PoolReasonOverlap, ipam.Describe(v.Overlaps)
+	}
+	switch {
+	case v.Deleted:
+		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, v1alpha1.PoolReasonDeleted, v.Refused
+	case v.Refused != "" && len(v.Overlaps) > 0:
+		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, v1alpha1.PoolReasonOverlap, v.Refused
+	case v.Refused != "":
+		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, v1alpha1.PoolReasonInvalidAddresses, v.Refused
+	case pool.Spec.State == v1alpha1.PoolDraining:
+		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, v1alpha1.PoolReasonDraining, "draining: nothing new is given out"
+	}
+	if offenders > 0 {
+		ready.Message += fmt.Sprintf("; %d of its addresses in use would not be given out any more and stay: see status.offenders", offenders)
+	}
+	return []metav1.Condition{ready, overlaps}
 }
 
 // applyPool is an IPPool of which only the status is meant.
@@ -97,7 +189,7 @@ func countsOf(c ipam.Counts) *v1alpha1.AddressCounts {
 	if c == (ipam.Counts{}) {
 		return nil
 	}
-	return &v1alpha1.AddressCounts{Total: c.Total, Used: c.Used, Free: c.Free}
+	return &v1alpha1.AddressCounts{Total: c.Total, Used: c.Used, Reserved: c.Reserved, Free: c.Free}
 }
 
 // freeText writes how many addresses are free as a person would: nobody reads a number of 19 digits.

@@ -2,15 +2,22 @@ package provider
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/informers"
@@ -46,27 +53,34 @@ type Config struct {
 	// Events about Services; those that the stock controller makes are its own.
 	Events record.EventRecorder
 	Log    *slog.Logger
+	// Class is the spec.loadBalancerClass of Services that are served beside those that name none.
+	Class string
 }
 
 // Provider is the cloud provider. Use: New, SetInformers, then Run; the balancer waits until Run has read everything.
 type Provider struct {
 	Config
 
-	alloc   *allocator
-	waiting waiting
-	wake    wake
-	told    told
+	alloc    *allocator
+	waiting  waiting
+	wake     wake
+	told     told
+	heldBack heldBack
+	metrics  metrics
 
-	services   corelisters.ServiceLister
-	namespaces corelisters.NamespaceLister
-	nodes      corelisters.NodeLister
-	synced     []cache.InformerSynced
+	services    corelisters.ServiceLister
+	namespaces  corelisters.NamespaceLister
+	nodes       corelisters.NodeLister
+	synced      []cache.InformerSynced
+	cidrsSynced []cache.InformerSynced
 
 	pools, vips, peers cache.SharedIndexInformer
+	// serviceCIDRs is never started where the API server has no such kind.
+	serviceCIDRs cache.SharedIndexInformer
 
 	poolStatus, views, conditions, garbage *queue
 
-	// verdicts on the pools that are not in force, by name.
+	// verdicts on all pools, by name.
 	verdicts atomic.Pointer[map[string]ipam.Verdict]
 	// wrong are the Services whose status the last sweep found wrong. Only the loop uses it.
 	wrong map[cluster.Name]struct{}
@@ -80,6 +94,7 @@ var (
 	_ cloudprovider.Interface    = (*Provider)(nil)
 	_ cloudprovider.InformerUser = (*Provider)(nil)
 	_ cloudprovider.LoadBalancer = (*Provider)(nil)
+	_ prometheus.Collector       = (*Provider)(nil)
 )
 
 // New makes a Provider. It does nothing before Run.
@@ -90,10 +105,12 @@ func New(c Config) (*Provider, error) {
 		poolsChanged: make(chan struct{}, 1),
 		ready:        make(chan struct{}),
 	}
-	p.alloc = newAllocator(c.Seamark.VIPs)
+	p.metrics = newMetrics()
+	p.alloc = newAllocator(c.Seamark.VIPs, p.metrics.clashed)
 	p.waiting.since = map[cluster.Name]waiter{}
 	p.told.outcomes = map[cluster.Name]outcome{}
-	p.poolStatus = newQueue("pool-status", c.Log, p.syncPoolStatus)
+	p.heldBack.patches = map[cluster.Name]map[string]json.RawMessage{}
+	p.poolStatus = newQueue("pools", c.Log, p.syncPool)
 	p.views = newQueue("views", c.Log, p.syncView)
 	p.conditions = newQueue("conditions", c.Log, p.syncCondition)
 	p.garbage = newQueue("garbage", c.Log, p.syncGarbage)
@@ -101,14 +118,22 @@ func New(c Config) (*Provider, error) {
 	p.pools = informer(c.Seamark.IPPools, &v1alpha1.IPPool{})
 	p.vips = informer(c.Seamark.VIPs, &v1alpha1.VIP{})
 	p.peers = informer(c.Seamark.BGPPeers, &v1alpha1.BGPPeer{})
+	p.serviceCIDRs = cache.NewSharedIndexInformer(cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			return c.Kube.NetworkingV1().ServiceCIDRs().List(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			return c.Kube.NetworkingV1().ServiceCIDRs().Watch(ctx, o)
+		},
+	}, c.Kube), &networkingv1.ServiceCIDR{}, 0, nil)
 	return p, p.watch()
 }
 
 // watch registers what follows from a change of each of our own kinds.
 func (p *Provider) watch() error {
-	err := on(p, p.pools, handlers[*v1alpha1.IPPool]{
+	err := on(&p.synced, p.pools, handlers[*v1alpha1.IPPool]{
 		changed: func(old, pool *v1alpha1.IPPool) {
-			if old == nil || old.Generation != pool.Generation {
+			if old == nil || old.Generation != pool.Generation || !slices.Equal(old.Status.NodeAddresses, pool.Status.NodeAddresses) {
 				notify(p.poolsChanged)
 			}
 			p.poolStatus.AddAfter(pool.Name, settle)
@@ -118,15 +143,29 @@ func (p *Provider) watch() error {
 	if err != nil {
 		return err
 	}
-	err = on(p, p.vips, handlers[*v1alpha1.VIP]{
-		changed: func(_, vip *v1alpha1.VIP) {
-			p.alloc.vipSeen(vip)
-			p.poolStatus.AddAfter(vip.Spec.Pool, settle)
-			p.views.AddAfter(viewOfVIP+vip.Name, settle)
+	err = on(&p.cidrsSynced, p.serviceCIDRs, handlers[*networkingv1.ServiceCIDR]{
+		changed: func(_, _ *networkingv1.ServiceCIDR) { notify(p.poolsChanged) },
+		deleted: func(*networkingv1.ServiceCIDR) { notify(p.poolsChanged) },
+	})
+	if err != nil {
+		return err
+	}
+	err = on(&p.synced, p.vips, handlers[*v1alpha1.VIP]{
+		changed: func(old, vip *v1alpha1.VIP) {
+			for _, s := range p.alloc.vipSeen(vip) {
+				p.wakeService(s)
+			}
+			if old == nil || old.Generation != vip.Generation {
+				p.poolStatus.AddAfter(vip.Spec.Pool, settle)
+			}
+			if !equality.Semantic.DeepEqual(vip.Status, v1alpha1.VIPStatus{}) {
+				p.views.AddAfter(viewOfVIP+vip.Name, settle)
+			}
 		},
 		deleted: func(vip *v1alpha1.VIP) {
-			if p.alloc.vipGone(vip) {
-				p.restore(vip)
+			if was, unasked := p.alloc.vipGone(vip); unasked {
+				addr, _ := addressOf(vip)
+				p.restore(addr, was)
 			}
 			notify(p.changed)
 			p.poolStatus.AddAfter(vip.Spec.Pool, settle)
@@ -135,7 +174,7 @@ func (p *Provider) watch() error {
 	if err != nil {
 		return err
 	}
-	return on(p, p.peers, handlers[*v1alpha1.BGPPeer]{
+	return on(&p.synced, p.peers, handlers[*v1alpha1.BGPPeer]{
 		changed: func(_, peer *v1alpha1.BGPPeer) { p.views.AddAfter(viewOfPeer+peer.Name, settle) },
 		deleted: func(*v1alpha1.BGPPeer) {},
 	})
@@ -147,31 +186,45 @@ func (p *Provider) SetInformers(f informers.SharedInformerFactory) {
 	core := f.Core().V1()
 	p.services, p.namespaces, p.nodes = core.Services().Lister(), core.Namespaces().Lister(), core.Nodes().Lister()
 
-	err := on(p, core.Services().Informer(), handlers[*corev1.Service]{
+	err := on(&p.synced, core.Services().Informer(), handlers[*corev1.Service]{
 		changed: p.serviceChanged,
 		deleted: func(svc *corev1.Service) {
 			name := nameOf(svc)
 			p.waiting.remove(name)
 			p.told.forget(name)
+			p.heldBack.take(name)
+			p.alloc.undescribe(name)
+			notify(p.changed) // it may have kept an address from others that it asked for
 			for _, a := range p.alloc.held(name) {
 				p.garbage.Add(cluster.VIPName(a))
 			}
 		},
 	})
 	if err == nil {
-		err = on(p, core.Namespaces().Informer(), handlers[*corev1.Namespace]{
-			changed: func(_, _ *corev1.Namespace) { notify(p.changed) },
+		err = on(&p.synced, core.Namespaces().Informer(), handlers[*corev1.Namespace]{
+			changed: func(old, ns *corev1.Namespace) {
+				if old != nil && !maps.Equal(old.Labels, ns.Labels) {
+					p.describeNamespace(ns.Name)
+				}
+				notify(p.changed)
+			},
 			deleted: func(*corev1.Namespace) {},
 		})
 	}
 	if err == nil {
-		err = on(p, core.Nodes().Informer(), handlers[*corev1.Node]{
+		err = on(&p.synced, core.Nodes().Informer(), handlers[*corev1.Node]{
 			changed: func(old, node *corev1.Node) {
+				if old == nil || !slices.Equal(old.Spec.PodCIDRs, node.Spec.PodCIDRs) || !slices.Equal(old.Status.Addresses, node.Status.Addresses) {
+					notify(p.poolsChanged)
+				}
 				if old != nil && isReady(old) != isReady(node) {
 					p.viewsOfNode(node.Name)
 				}
 			},
-			deleted: func(node *corev1.Node) { p.viewsOfNode(node.Name) },
+			deleted: func(node *corev1.Node) {
+				notify(p.poolsChanged)
+				p.viewsOfNode(node.Name)
+			},
 		})
 	}
 	if err != nil {
@@ -187,10 +240,22 @@ func (p *Provider) Run(ctx context.Context) error {
 	for _, inf := range []cache.SharedIndexInformer{p.pools, p.vips, p.peers} {
 		wg.Go(func() { inf.RunWithContext(ctx) })
 	}
+	if p.hasServiceCIDRs() {
+		wg.Go(func() { p.serviceCIDRs.RunWithContext(ctx) })
+		p.synced = append(p.synced, p.cidrsSynced...)
+	}
 	if !cache.WaitForCacheSync(ctx.Done(), p.synced...) {
 		return fmt.Errorf("read Services, namespaces, nodes, IPPools and VIPs: %w", ctx.Err())
 	}
+	services, err := p.services.List(labels.Everything())
+	if err != nil {
+		return err
+	}
+	for _, svc := range services {
+		p.describe(svc) // not before all namespaces are known
+	}
 	p.loadPools()
+	p.promiseAll(services)
 	close(p.ready)
 	for _, vip := range list[*v1alpha1.VIP](p.vips) {
 		p.garbage.Add(vip.Name)
@@ -200,6 +265,15 @@ func (p *Provider) Run(ctx context.Context) error {
 	}
 	p.loop(ctx)
 	return nil
+}
+
+// hasServiceCIDRs reports whether the API server has the kind ServiceCIDR, which Kubernetes has since 1.33.
+func (p *Provider) hasServiceCIDRs() bool {
+	kinds, err := p.Kube.Discovery().ServerResourcesForGroupVersion(networkingv1.SchemeGroupVersion.String())
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(kinds.APIResources, func(r metav1.APIResource) bool { return r.Name == "servicecidrs" })
 }
 
 func (p *Provider) loop(ctx context.Context) {
@@ -254,8 +328,8 @@ type handlers[T any] struct {
 	deleted func(obj T)
 }
 
-// on makes an informer tell of changes; Run waits until what is there at the start has been told.
-func on[T runtime.Object](p *Provider, inf cache.SharedIndexInformer, h handlers[T]) error {
+// on makes an informer tell of changes, and adds to synced whether what is there at the start has been told.
+func on[T runtime.Object](synced *[]cache.InformerSynced, inf cache.SharedIndexInformer, h handlers[T]) error {
 	if err := inf.SetTransform(dropManagedFields); err != nil {
 		return err
 	}
@@ -273,7 +347,7 @@ func on[T runtime.Object](p *Provider, inf cache.SharedIndexInformer, h handlers
 	if err != nil {
 		return err
 	}
-	p.synced = append(p.synced, reg.HasSynced)
+	*synced = append(*synced, reg.HasSynced)
 	return nil
 }
 
@@ -310,10 +384,6 @@ func list[T any](inf cache.SharedIndexInformer) []T {
 		out[i] = obj.(T)
 	}
 	return out
-}
-
-func nameOf(o metav1.Object) cluster.Name {
-	return cluster.Name{Namespace: o.GetNamespace(), Name: o.GetName()}
 }
 
 // notify makes a channel of capacity one readable.

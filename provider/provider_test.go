@@ -9,6 +9,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -83,10 +85,9 @@ func TestWaiting(t *testing.T) {
 			w.service(name)
 			w.wantWaiting(name, "PoolExhausted", "IPPool default (1 of 1 in use): add addresses to a pool, or delete")
 		}
-		if got := w.eventsAbout("third"); !slices.ContainsFunc(got, func(e string) bool {
-			return strings.HasPrefix(e, "SyncLoadBalancerFailed: ") && strings.Contains(e, "no free IPv4 address in IPPool default")
-		}) {
-			t.Errorf("no event that names the pool: %q", got)
+		time.Sleep(time.Hour)
+		if got := w.ownEvents(); len(got) != 4 || !strings.HasPrefix(got[1], "Warning PoolExhausted no free IPv4 address in IPPool default") {
+			t.Errorf("want one event for each Service that waits, and no more in an hour: %q", got)
 		}
 		before := len(w.eventsAbout("fourth"))
 
@@ -135,7 +136,7 @@ func TestRefusedRequest(t *testing.T) {
 		w.service("a")
 		w.service("b")
 		w.update("b", annotated("seamark.io/addresses", "192.0.2.0"))
-		w.wantWaiting("b", "AddressTaken", "192.0.2.0 belongs to Service shop/a: ask for another address, or delete that Service; until then the Service keeps 192.0.2.1")
+		w.wantWaiting("b", "AddressTaken", "192.0.2.0 belongs to Service shop/a: ask for another address, delete that Service, or give both the same annotation seamark.io/sharing-key; until then the Service keeps 192.0.2.1")
 		if got := w.vipsOf("b"); !slices.Equal(got, []string{"192.0.2.1"}) {
 			t.Errorf("VIPs %q", got)
 		}
@@ -144,44 +145,234 @@ func TestRefusedRequest(t *testing.T) {
 
 		w.update("b", annotated("metallb.io/loadBalancerIPs", "192.0.2.3"))
 		w.wantAddress("b", "192.0.2.0")
-		select {
-		case e := <-w.events.Events:
-			if !strings.Contains(e, "ConflictingRequest seamark.io/addresses") {
-				t.Errorf("event %q", e)
-			}
-		default:
-			t.Error("no event about annotations that contradict each other")
+		if got := w.ownEvents(); len(got) != 2 || !strings.Contains(got[1], "ConflictingRequest seamark.io/addresses") {
+			t.Errorf("want an event about annotations that contradict each other: %q", got)
 		}
 	})
 }
 
-// A pool that is wrong gives nothing out and says why; the others go on.
+// A pool that is wrong gives nothing out and says why; of one that overlaps another, the addresses that it has for itself
+// are given out. The others go on.
 func TestInvalidPools(t *testing.T) {
 	inWorld(t, func(w *world) {
+		w.must(w.kube.Tracker().Add(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Spec: corev1.NodeSpec{PodCIDRs: []string{"203.0.113.0/25"}}}))
+		w.must(w.kube.Tracker().Add(&networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: "kubernetes"}, Spec: networkingv1.ServiceCIDRSpec{CIDRs: []string{"203.0.113.128/25"}}}))
+		w.kube.Resources = []*metav1.APIResourceList{{GroupVersion: "networking.k8s.io/v1", APIResources: []metav1.APIResource{{Name: "servicecidrs"}}}}
 		w.controller()
 		w.pool("a-good", "192.0.2.0/28")
 		w.pool("b-overlap", "192.0.2.8-192.0.2.31")
 		w.pool("c-reversed", "198.51.100.9-198.51.100.1")
-		for name, want := range map[string][2]string{
-			"a-good":     {"Valid", ""},
-			"b-overlap":  {"Overlap", "192.0.2.0-192.0.2.15 of IPPool a-good"},
-			"c-reversed": {"InvalidAddresses", "write 198.51.100.1-198.51.100.9"},
+		w.pool("d-foreign", "203.0.113.0/24")
+		for name, want := range map[string]struct{ reason, ready, overlaps string }{
+			"a-good":     {"Valid", "gives out", "192.0.2.8/29 is also in IPPool b-overlap, which is younger"},
+			"b-overlap":  {"Valid", "gives out", "192.0.2.8/29 is also in IPPool a-good, which is older"},
+			"c-reversed": {"InvalidAddresses", "write 198.51.100.1-198.51.100.9", ""},
+			"d-foreign":  {"Overlap", "none of its addresses", "203.0.113.0/25 is part of the pod range of node n1; 203.0.113.128/25 is part of the cluster IPs (ServiceCIDR kubernetes)"},
 		} {
 			pool, err := w.seamark.IPPools.Get(w.Context(), name, metav1.GetOptions{})
 			w.must(err)
 			c := meta.FindStatusCondition(pool.Status.Conditions, v1alpha1.PoolReady)
-			if c == nil || c.Reason != want[0] || !strings.Contains(c.Message, want[1]) || (c.Status == metav1.ConditionTrue) != (want[0] == "Valid") {
+			if c == nil || c.Reason != want.reason || !strings.Contains(c.Message, want.ready) || (c.Status == metav1.ConditionTrue) != (want.reason == "Valid") {
+				t.Errorf("%s: condition %+v; want %q", name, c, want)
+			}
+			c = meta.FindStatusCondition(pool.Status.Conditions, v1alpha1.PoolOverlaps)
+			if c == nil || !strings.Contains(c.Message, want.overlaps) || (c.Status == metav1.ConditionTrue) != (want.overlaps != "") {
 				t.Errorf("%s: condition %+v; want %q", name, c, want)
 			}
 		}
 		w.service("web")
 		w.wantAddress("web", "192.0.2.0")
 		w.service("named", annotated("seamark.io/pool", "b-overlap"))
-		w.wantWaiting("named", "PoolNotReady", "IPPool b-overlap gives nothing out")
-		w.must(w.seamark.IPPools.Delete(w.Context(), "a-good", metav1.DeleteOptions{}))
+		w.wantAddress("named", "192.0.2.16")
+		w.service("bad", annotated("seamark.io/pool", "c-reversed"))
+		w.wantWaiting("bad", "PoolNotReady", "IPPool c-reversed gives nothing out")
+	})
+}
+
+// A pool that is deleted while in use stays until its last address is free; one that shrinks lists what it has lost. No
+// address changes by either.
+func TestPoolsInUse(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.controller()
+		w.pool("default", "192.0.2.0/30")
+		w.service("a")
+		w.service("b")
+		w.pool("default", "192.0.2.0/32", "192.0.2.8/31")
+		w.wantAddress("b", "192.0.2.1")
+		w.wantPool("default", "used 2 free 2 ready True", "192.0.2.1 shop/b NotInPool")
+
+		w.must(w.seamark.IPPools.Delete(w.Context(), "default", metav1.DeleteOptions{}))
 		w.settle()
-		w.wantAddress("named", "192.0.2.8")
-		w.wantAddress("web", "192.0.2.0") // the pool went, the address stays
+		w.wantPool("default", "used 2 free 0 ready False", "192.0.2.0 shop/a PoolDeleted", "192.0.2.1 shop/b PoolDeleted")
+		w.wantAddress("a", "192.0.2.0")
+		w.service("c")
+		w.wantWaiting("c", "PoolNotReady", "")
+		w.delete("a")
+		w.delete("b")
+		if _, err := w.seamark.IPPools.Get(w.Context(), "default", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+			t.Errorf("the pool is still there although nobody uses it: %v", err)
+		}
+	})
+}
+
+func (w *world) wantPool(name, want string, offenders ...string) {
+	w.Helper()
+	p, err := w.seamark.IPPools.Get(w.Context(), name, metav1.GetOptions{})
+	w.must(err)
+	got := fmt.Sprintf("used %d free %d", p.Status.Used, p.Status.Free)
+	if c := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.PoolReady); c != nil {
+		got += " ready " + string(c.Status)
+	}
+	if got != want {
+		w.Errorf("pool %s: %s; want %s", name, got, want)
+	}
+	var list []string
+	for _, o := range p.Status.Offenders {
+		list = append(list, o.Address+" "+o.Services+" "+o.Reason)
+	}
+	if !slices.Equal(list, offenders) {
+		w.Errorf("pool %s: offenders %q; want %q", name, list, offenders)
+	}
+}
+
+// A draining pool gives nothing new; a Service that asks to be moved leaves it.
+func TestDraining(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.controller()
+		w.pool("default", "192.0.2.0/30")
+		w.service("stays")
+		w.service("moves")
+		w.editPool("default", func(p *v1alpha1.IPPool) { p.Spec.State = v1alpha1.PoolDraining })
+		w.service("new")
+		w.wantWaiting("new", "PoolDraining", "IPPool default: draining")
+		w.pool("other", "198.51.100.0/30")
+		w.wantAddress("new", "198.51.100.0")
+		w.wantAddress("stays", "192.0.2.0")
+		w.wantAddress("moves", "192.0.2.1")
+		w.update("moves", annotated("seamark.io/reassign", "true"))
+		w.wantAddress("moves", "198.51.100.1")
+	})
+}
+
+// With reclaimPolicy Retain an address waits for its Service; a person reserves one in the same way.
+func TestReservedFor(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.controller()
+		w.pool("default", "192.0.2.0/29")
+		w.editPool("default", func(p *v1alpha1.IPPool) { p.Spec.ReclaimPolicy = v1alpha1.ReclaimRetain })
+		_, err := w.seamark.VIPs.Create(w.Context(), &v1alpha1.VIP{ObjectMeta: metav1.ObjectMeta{Name: "192.0.2.5"}, Spec: v1alpha1.VIPSpec{
+			Address: "192.0.2.5", ReservedFor: &v1alpha1.ServiceReference{Namespace: "shop", Name: "planned"},
+		}}, metav1.CreateOptions{})
+		w.must(err)
+		w.settle()
+		w.service("web")
+		w.service("planned")
+		w.wantAddress("planned", "192.0.2.5")
+		w.delete("web")
+		w.delete("planned")
+		w.service("other")
+		w.wantAddress("other", "192.0.2.1")
+		w.service("web")
+		w.wantAddress("web", "192.0.2.0")
+		w.service("planned")
+		w.wantAddress("planned", "192.0.2.5")
+		w.update("web", func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeNodePort })
+		w.update("web", func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeLoadBalancer })
+		w.wantAddress("web", "192.0.2.0")
+	})
+}
+
+func ports(list ...int32) func(*corev1.Service) {
+	return func(s *corev1.Service) {
+		s.Spec.Ports = nil
+		for _, p := range list {
+			s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Name: fmt.Sprint(p), Protocol: corev1.ProtocolTCP, Port: p})
+		}
+	}
+}
+
+func both(changes ...func(*corev1.Service)) func(*corev1.Service) {
+	return func(s *corev1.Service) {
+		for _, c := range changes {
+			c(s)
+		}
+	}
+}
+
+// Services share an address by their key; the VIP says which ports are whose.
+func TestSharedAddress(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.controller()
+		w.pool("default", "192.0.2.0/29")
+		key := annotated("metallb.io/allow-shared-ip", "web")
+		w.service("http", both(key, ports(80)))
+		w.service("https", both(key, ports(443)))
+		w.wantAddress("http", "192.0.2.0")
+		w.wantAddress("https", "192.0.2.0")
+		w.wantGrants("192.0.2.0", "http [80/TCP] https [443/TCP]")
+		w.service("other", both(key, ports(443)))
+		w.wantAddress("other", "192.0.2.1")
+
+		w.update("http", ports(80, 443))
+		w.wantWaiting("http", "SharingConflict", "port 443/TCP of 192.0.2.0 belongs to Service shop/https")
+		w.wantGrants("192.0.2.0", "http [80/TCP] https [443/TCP]")
+		w.update("http", ports(80, 81))
+		w.wantAddress("http", "192.0.2.0")
+		w.wantGrants("192.0.2.0", "http [80/TCP 81/TCP] https [443/TCP]")
+
+		w.update("https", func(s *corev1.Service) { s.Annotations = nil })
+		w.wantWaiting("https", "SharingConflict", "sharing key")
+		w.wantAddress("http", "192.0.2.0")
+		w.delete("http")
+		w.wantAddress("https", "192.0.2.0")
+		w.wantGrants("192.0.2.0", "https []")
+	})
+}
+
+func (w *world) wantGrants(vip, want string) {
+	w.Helper()
+	v, err := w.seamark.VIPs.Get(w.Context(), vip, metav1.GetOptions{})
+	w.must(err)
+	var got []string
+	for _, s := range v.Spec.Services {
+		got = append(got, fmt.Sprint(s.Name, " ", s.Ports))
+	}
+	if text := strings.Join(got, " "); text != want {
+		w.Errorf("VIP %s: %s; want %s", vip, text, want)
+	}
+}
+
+// A Service of our class is served as one without; a class that comes or goes leaves no address behind, and no finalizer.
+func TestClasses(t *testing.T) {
+	class := func(name string) func(*corev1.Service) {
+		return func(s *corev1.Service) { s.Spec.LoadBalancerClass = &name }
+	}
+	inWorld(t, func(w *world) {
+		stop := w.controller()
+		w.pool("default", "192.0.2.0/29")
+		w.service("ours", class(v1alpha1.LoadBalancerClass))
+		w.service("foreign", both(class("example.com/other"), func(s *corev1.Service) { s.Finalizers = []string{"service.kubernetes.io/load-balancer-cleanup"} }))
+		w.wantAddress("ours", "192.0.2.0")
+		w.wantAddress("foreign", "")
+		if len(w.get("foreign").Finalizers) == 0 || *w.get("ours").Spec.LoadBalancerClass != v1alpha1.LoadBalancerClass {
+			t.Error("a Service of another class was touched, or ours has lost its class")
+		}
+		w.service("leaves")
+		w.update("leaves", class("example.com/other"))
+		w.service("later")
+		stop()
+		w.update("later", class("example.com/other"))
+		w.controller()
+		for _, name := range []string{"leaves", "later"} {
+			w.wantAddress(name, "")
+			if got := w.get(name).Finalizers; len(got) > 0 {
+				t.Errorf("%s: finalizers %q", name, got)
+			}
+		}
+		w.delete("ours")
+		if left := w.vips(); len(left) > 0 {
+			t.Errorf("VIPs left behind: %+v", left)
+		}
 	})
 }
 
@@ -219,7 +410,7 @@ func TestGarbageAsksAPIServer(t *testing.T) {
 		w.pool("default", "192.0.2.0/29")
 		w.create("web")
 		_, err := w.seamark.VIPs.Create(w.Context(), &v1alpha1.VIP{ObjectMeta: metav1.ObjectMeta{Name: "192.0.2.5"}, Spec: v1alpha1.VIPSpec{
-			Address: "192.0.2.5", Pool: "default", Services: []v1alpha1.ServiceReference{{Namespace: "shop", Name: "web"}},
+			Address: "192.0.2.5", Pool: "default", Services: users("web"),
 		}}, metav1.CreateOptions{})
 		w.must(err)
 		w.kube.PrependReactor("list", "services", func(clienttesting.Action) (bool, runtime.Object, error) {

@@ -118,12 +118,7 @@ func isReady(n *corev1.Node) bool {
 
 // vipStatus returns the status that a VIP should have.
 func vipStatus(vip *v1alpha1.VIP, presenceOf func(node string) presence) v1alpha1.VIPStatus {
-	var services []string
-	for _, s := range vip.Spec.Services {
-		services = append(services, s.Namespace+"/"+s.Name)
-	}
-	slices.Sort(services)
-	s := v1alpha1.VIPStatus{Services: short(services)}
+	var s v1alpha1.VIPStatus
 	var owners, routers []string
 	for _, a := range vip.Status.Announcers {
 		node := presenceOf(a.Node)
@@ -141,7 +136,12 @@ func vipStatus(vip *v1alpha1.VIP, presenceOf func(node string) presence) v1alpha
 	}
 	slices.Sort(owners)
 	slices.Sort(routers)
-	s.Owner, s.BGP = short(owners), short(routers)
+	s.BGP = short(routers)
+	// The node that took the address last wrote its name. Only when that is gone or silent is there something to mend.
+	s.Owner = vip.Status.Owner
+	if !slices.Contains(owners, s.Owner) {
+		s.Owner = short(owners)
+	}
 	return s
 }
 
@@ -180,13 +180,4 @@ func peerStatus(peer *v1alpha1.BGPPeer, presenceOf func(node string) presence) v
 	slices.Sort(messages)
 	s.Message = strings.Join(messages, "; ")
 	return s
-}
-
-// short writes a list so that it fits a column.
-func short(list []string) string {
-	const most = 4
-	if len(list) <= most {
-		return strings.Join(list, ",")
-	}
-	return fmt.Sprintf("%s,+%d", strings.Join(list[:most], ","), len(list)-most)
 }

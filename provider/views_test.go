@@ -56,9 +56,7 @@ func TestVIPStatus(t *testing.T) {
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			vip := &v1alpha1.VIP{Spec: v1alpha1.VIPSpec{Services: []v1alpha1.ServiceReference{{Namespace: "shop", Name: "web"}, {Namespace: "shop", Name: "api"}}}}
-			vip.Status = v1alpha1.VIPStatus{Owner: "stale", BGP: "stale", Announcers: tt.in}
-			tt.want.Services = "shop/api,shop/web"
+			vip := &v1alpha1.VIP{Status: v1alpha1.VIPStatus{Owner: "stale", BGP: "stale", Announcers: tt.in}}
 			if got := vipStatus(vip, presenceOf); !reflect.DeepEqual(got, tt.want) {
 				t.Errorf("got  %+v\nwant %+v", got, tt.want)
 			}
@@ -140,7 +138,7 @@ func (w *world) wantViews(vip, peer string) {
 	w.Helper()
 	v, err := w.seamark.VIPs.Get(w.Context(), "192.0.2.0", metav1.GetOptions{})
 	w.must(err)
-	if got := v.Status.Services + " " + v.Status.Owner + " " + v.Status.BGP; got != vip {
+	if got := v.Spec.UsedBy + " " + v.Status.Owner + " " + v.Status.BGP; got != vip {
 		w.Errorf("VIP: %q; want %q", got, vip)
 	}
 	p, err := w.seamark.BGPPeers.Get(w.Context(), "router", metav1.GetOptions{})
@@ -150,7 +148,7 @@ func (w *world) wantViews(vip, peer string) {
 	}
 }
 
-func TestConditionPatch(t *testing.T) {
+func TestConditionEntry(t *testing.T) {
 	now := metav1.NewTime(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
 	earlier := metav1.NewTime(now.Add(-time.Hour))
 	allocated := metav1.Condition{Type: v1alpha1.ServiceAddressAllocated, Status: metav1.ConditionTrue, Reason: "Allocated", Message: "192.0.2.1", LastTransitionTime: earlier}
@@ -170,17 +168,16 @@ func TestConditionPatch(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			svc := &corev1.Service{Status: corev1.ServiceStatus{Conditions: tt.have}}
-			patch := conditionPatch(svc, tt.outcome, now)
-			if (patch != nil) != tt.changes {
-				t.Fatalf("patch %v", patch)
+			entry := conditionEntry(svc, tt.outcome, now)
+			if (entry != nil) != tt.changes {
+				t.Fatalf("entry %v", entry)
 			}
-			if patch == nil {
+			if entry == nil {
 				return
 			}
-			entry := patch.(map[string]any)["status"].(map[string]any)["conditions"].([]any)[0]
 			c, ok := entry.(*metav1.Condition)
 			if ok != (tt.outcome.status != "") || ok && !c.LastTransitionTime.Equal(&tt.since) {
-				t.Errorf("patch %+v", entry)
+				t.Errorf("entry %+v", entry)
 			}
 		})
 	}

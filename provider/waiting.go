@@ -52,19 +52,30 @@ func (w *waiting) byAge() []cluster.Name {
 	})
 }
 
+// count returns how many Services wait, by reason.
+func (w *waiting) count() map[ipam.Reason]int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := map[ipam.Reason]int{}
+	for _, waits := range w.since {
+		n[waits.problem.Reason]++
+	}
+	return n
+}
+
 // serveWaiting promises what has become free to the Services that wait, in order of age, and wakes the stock
 // controller for those that got something. It renews what the others are told.
 func (p *Provider) serveWaiting() {
 	for _, name := range p.waiting.byAge() {
 		svc, err := p.services.Services(name.Namespace).Get(name.Name)
-		if err != nil || !wants(svc) {
+		if err != nil || !p.wants(svc) {
 			p.waiting.remove(name)
 			continue
 		}
 		r, notices := p.request(svc)
-		d := p.alloc.promise(r)
+		d, news := p.alloc.promise(r)
 		problem := cmp.Or(d.Problem, d.Missing)
-		if problem == nil || len(d.Take) > 0 {
+		if problem == nil || news {
 			p.waiting.remove(name)
 			p.wake.up(svc)
 			continue
@@ -76,16 +87,20 @@ func (p *Provider) serveWaiting() {
 	}
 }
 
-// serviceChanged looks for changes that matter to a Service that waits and that the stock controller does not see.
-func (p *Provider) serviceChanged(old, svc *corev1.Service) {
-	if _, waits := p.waiting.get(nameOf(svc)); !waits || old == nil {
-		return
+// promiseAll promises addresses to all Services that lack one, the oldest first: so what they get after a start does not
+// depend on the order in which they are read.
+func (p *Provider) promiseAll(services []*corev1.Service) {
+	var lacking []*corev1.Service
+	for _, svc := range services {
+		if p.wants(svc) && svc.DeletionTimestamp == nil && len(p.alloc.held(nameOf(svc))) < len(svc.Spec.IPFamilies) {
+			lacking = append(lacking, svc)
+		}
 	}
-	if !maps.Equal(old.Labels, svc.Labels) || !slices.Equal(old.Spec.IPFamilies, svc.Spec.IPFamilies) || !equal(old.Spec.IPFamilyPolicy, svc.Spec.IPFamilyPolicy) {
-		notify(p.changed)
+	slices.SortFunc(lacking, func(a, b *corev1.Service) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), nameOf(a).Compare(nameOf(b)))
+	})
+	for _, svc := range lacking {
+		r, _ := p.request(svc)
+		p.alloc.promise(r)
 	}
-}
-
-func equal[T comparable](a, b *T) bool {
-	return a == b || a != nil && b != nil && *a == *b
 }

@@ -2,9 +2,12 @@ package provider
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -14,7 +17,9 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -52,7 +57,7 @@ type world struct {
 // TestMain keeps the stock controller's log out of the tests' output.
 func TestMain(m *testing.M) {
 	klog.SetLogger(logr.Discard())
-	os.Exit(m.Run())
+	os.Exit(checkCalls(m))
 }
 
 func inWorld(t *testing.T, f func(w *world)) {
@@ -62,17 +67,19 @@ func inWorld(t *testing.T, f func(w *world)) {
 		w.seamark, w.fake = fakeSeamark(t)
 		w.must(w.kube.Tracker().Add(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}))
 		f(w)
+		called.add(w.kube.Actions())
+		called.add(w.fake.Actions())
 	})
 }
 
 // controller starts a controller and returns what stops it.
 func (w *world) controller() (stop func()) {
 	ctx, cancel := context.WithCancel(w.Context())
-	p, err := New(Config{Kube: w.kube, Seamark: w.seamark, Events: w.events, Log: slog.New(slog.DiscardHandler)})
+	p, err := New(Config{Kube: w.kube, Seamark: w.seamark, Events: w.events, Log: slog.New(slog.DiscardHandler), Class: v1alpha1.LoadBalancerClass})
 	w.must(err)
 	shared := informers.NewSharedInformerFactory(w.kube, 0)
 	p.SetInformers(shared)
-	stock, err := servicecontroller.New(p, w.kube, p.Services(shared.Core().V1().Services()), shared.Core().V1().Nodes(), "kubernetes", nil)
+	stock, err := servicecontroller.New(p, p.Client(w.kube), p.Services(shared.Core().V1().Services()), shared.Core().V1().Nodes(), "kubernetes", nil)
 	w.must(err)
 	var wg sync.WaitGroup
 	wg.Go(func() { stock.Run(ctx, 8, controllersmetrics.NewControllerManagerMetrics("test")) })
@@ -115,13 +122,38 @@ func (w *world) pool(name string, addresses ...string) {
 	p := &v1alpha1.IPPool{ObjectMeta: metav1.ObjectMeta{Name: name, Generation: generation.Add(1)}, Spec: v1alpha1.IPPoolSpec{Addresses: addresses}}
 	old, err := w.seamark.IPPools.Get(w.Context(), name, metav1.GetOptions{})
 	if err == nil {
-		p.Status = old.Status
+		p.Status, p.ResourceVersion, p.UID, p.Finalizers, p.CreationTimestamp = old.Status, old.ResourceVersion, old.UID, old.Finalizers, old.CreationTimestamp
 		_, err = w.seamark.IPPools.Update(w.Context(), p, metav1.UpdateOptions{})
 	} else {
 		_, err = w.seamark.IPPools.Create(w.Context(), p, metav1.CreateOptions{})
 	}
 	w.must(err)
 	w.settle()
+}
+
+// editPool changes an IPPool as its owner would.
+func (w *world) editPool(name string, change func(*v1alpha1.IPPool)) {
+	w.Helper()
+	p, err := w.seamark.IPPools.Get(w.Context(), name, metav1.GetOptions{})
+	w.must(err)
+	p = p.DeepCopy()
+	change(p)
+	p.Generation = generation.Add(1)
+	_, err = w.seamark.IPPools.Update(w.Context(), p, metav1.UpdateOptions{})
+	w.must(err)
+	w.settle()
+}
+
+// ownEvents returns the events that the provider made, apart from those of the stock controller.
+func (w *world) ownEvents() (out []string) {
+	for {
+		select {
+		case e := <-w.events.Events:
+			out = append(out, e)
+		default:
+			return out
+		}
+	}
 }
 
 // service creates a Service of type LoadBalancer with one or two families.
@@ -215,7 +247,7 @@ func (w *world) vips() []v1alpha1.VIP {
 func (w *world) vipsOf(service string) (addrs []string) {
 	w.Helper()
 	for _, vip := range w.vips() {
-		if slices.Contains(vip.Spec.Services, v1alpha1.ServiceReference{Namespace: "shop", Name: service}) {
+		if slices.ContainsFunc(vip.Spec.Services, func(s v1alpha1.VIPService) bool { return s.Namespace == "shop" && s.Name == service }) {
 			addrs = append(addrs, vip.Spec.Address)
 		}
 	}
@@ -249,12 +281,11 @@ func fakeSeamark(t *testing.T) (*client.Client, *clienttesting.Fake) {
 	tracker := clienttesting.NewFieldManagedObjectTracker(scheme, serializer.NewCodecFactory(scheme).UniversalDecoder(), managedfields.NewDeducedTypeConverter())
 	f := &clienttesting.Fake{}
 	f.AddReactor("*", "*", clienttesting.ObjectReaction(tracker))
-	var uid atomic.Int64
-	f.PrependReactor("create", "*", func(a clienttesting.Action) (bool, runtime.Object, error) {
-		o, err := meta.Accessor(a.(clienttesting.CreateAction).GetObject())
-		o.SetUID(types.UID(fmt.Sprint("uid-", uid.Add(1))))
-		return false, nil, err
-	})
+	v := &versions{tracker: tracker}
+	f.PrependReactor("create", "*", v.create)
+	f.PrependReactor("update", "*", v.update)
+	f.PrependReactor("patch", "*", v.patch)
+	f.PrependReactor("delete", "*", v.delete)
 	f.AddWatchReactor("*", func(a clienttesting.Action) (bool, watch.Interface, error) {
 		w, err := tracker.Watch(a.GetResource(), a.GetNamespace())
 		return true, w, err
@@ -270,6 +301,89 @@ func fakeSeamark(t *testing.T) (*client.Client, *clienttesting.Fake) {
 			func(l *v1alpha1.VIPList) []*v1alpha1.VIP { return gentype.ToPointerSlice(l.Items) },
 			func(l *v1alpha1.VIPList, i []*v1alpha1.VIP) { l.Items = gentype.FromPointerSlice(i) }),
 	}, f
+}
+
+// versions gives objects their UID, resourceVersion and generation, and refuses writes of a version that is gone, as the
+// API server does.
+type versions struct {
+	tracker clienttesting.ObjectTracker
+	last    atomic.Int64
+}
+
+func (v *versions) next() string { return fmt.Sprint(v.last.Add(1)) }
+
+func (v *versions) create(a clienttesting.Action) (bool, runtime.Object, error) {
+	o := a.(clienttesting.CreateAction).GetObject().(object)
+	o.SetUID(types.UID("uid-" + v.next()))
+	o.SetResourceVersion(v.next())
+	o.SetCreationTimestamp(metav1.Now())
+	o.SetGeneration(max(o.GetGeneration(), 1))
+	return false, nil, nil
+}
+
+func (v *versions) update(a clienttesting.Action) (bool, runtime.Object, error) {
+	o := a.(clienttesting.UpdateAction).GetObject().(object)
+	if have, err := v.tracker.Get(a.GetResource(), "", o.GetName()); err == nil && o.GetResourceVersion() != "" && have.(object).GetResourceVersion() != o.GetResourceVersion() {
+		return true, nil, apierrors.NewConflict(a.GetResource().GroupResource(), o.GetName(), errors.New("it has changed"))
+	}
+	o.SetResourceVersion(v.next())
+	return false, nil, nil
+}
+
+func (v *versions) patch(a clienttesting.Action) (bool, runtime.Object, error) {
+	p := a.(clienttesting.PatchAction)
+	if p.GetPatchType() != types.MergePatchType {
+		return false, nil, nil
+	}
+	have, err := v.tracker.Get(a.GetResource(), "", p.GetName())
+	if err != nil {
+		return true, nil, err
+	}
+	was := have.(object)
+	before, err := json.Marshal(have)
+	if err != nil {
+		return true, nil, err
+	}
+	after, err := jsonpatch.MergePatch(before, p.GetPatch())
+	if err != nil {
+		return true, nil, err
+	}
+	o := reflect.New(reflect.TypeOf(have).Elem()).Interface().(object)
+	if err := json.Unmarshal(after, o); err != nil {
+		return true, nil, err
+	}
+	if o.GetResourceVersion() != was.GetResourceVersion() || o.GetUID() != was.GetUID() {
+		return true, nil, apierrors.NewConflict(a.GetResource().GroupResource(), p.GetName(), errors.New("it has changed"))
+	}
+	o.SetResourceVersion(v.next())
+	var is, now struct{ Spec any }
+	if json.Unmarshal(before, &is) == nil && json.Unmarshal(after, &now) == nil && !reflect.DeepEqual(is, now) {
+		o.SetGeneration(was.GetGeneration() + 1)
+	}
+	if o.GetDeletionTimestamp() != nil && len(o.GetFinalizers()) == 0 {
+		return true, o, v.tracker.Delete(a.GetResource(), "", p.GetName())
+	}
+	return true, o, v.tracker.Update(a.GetResource(), o, "")
+}
+
+func (v *versions) delete(a clienttesting.Action) (bool, runtime.Object, error) {
+	d := a.(clienttesting.DeleteAction)
+	got, err := v.tracker.Get(a.GetResource(), "", d.GetName())
+	if err != nil {
+		return true, nil, err
+	}
+	have := got.(object)
+	if p := d.GetDeleteOptions().Preconditions; p != nil && (p.UID != nil && *p.UID != have.GetUID() || p.ResourceVersion != nil && *p.ResourceVersion != have.GetResourceVersion()) {
+		return true, nil, apierrors.NewConflict(a.GetResource().GroupResource(), d.GetName(), errors.New("it has changed"))
+	}
+	if len(have.GetFinalizers()) == 0 {
+		return false, nil, nil
+	}
+	have = have.DeepCopyObject().(object)
+	have.SetDeletionTimestamp(ptr.To(metav1.Now()))
+	have.SetGeneration(have.GetGeneration() + 1)
+	have.SetResourceVersion(v.next())
+	return true, have, v.tracker.Update(a.GetResource(), have, "")
 }
 
 type object interface {

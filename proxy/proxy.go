@@ -51,6 +51,10 @@ type Config struct {
 }
 
 const (
+	// restFactor times as long as a sync took is the least time to the next one: however fast the cluster changes, a fifth
+	// of a processor at most goes into the rules.
+	restFactor = 4
+
 	defaultMinInterval   = 15 * time.Millisecond
 	defaultCheckInterval = time.Second
 	// healthTimeout is how long a change may wait before the proxy counts as unhealthy: kube-proxy's is twice its
@@ -179,7 +183,9 @@ func (p *Proxy) loop(ctx context.Context, n *node) {
 	var again <-chan time.Time
 	p.listenHealth(n)
 	for {
+		start := time.Now()
 		err := p.syncOnce(ctx, n)
+		took := time.Since(start)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -192,15 +198,16 @@ func (p *Proxy) loop(ctx context.Context, n *node) {
 		default:
 			again, retry = nil, retryMin
 		}
-		if !p.wait(ctx, n, check.C, again) {
+		if !p.wait(ctx, n, max(p.cfg.MinInterval, restFactor*took), check.C, again) {
 			return
 		}
 	}
 }
 
-// wait returns true when it is time for the next sync, and false when ctx has ended.
-func (p *Proxy) wait(ctx context.Context, n *node, check, again <-chan time.Time) bool {
-	earliest := time.After(p.cfg.MinInterval)
+// wait returns true when it is time for the next sync, and false when ctx has ended. After a change of the cluster
+// it waits for rest at least.
+func (p *Proxy) wait(ctx context.Context, n *node, rest time.Duration, check, again <-chan time.Time) bool {
+	earliest := time.After(rest)
 	for {
 		select {
 		case <-ctx.Done():

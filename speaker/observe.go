@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seamark-io/seamark/api/v1alpha1"
 	"github.com/seamark-io/seamark/cluster"
 	"github.com/seamark-io/seamark/speaker/bgp"
 	"github.com/seamark-io/seamark/speaker/plan"
@@ -16,6 +17,8 @@ import (
 type observation struct {
 	vips  map[netip.Addr]vipReport
 	peers map[string]peerReport
+	// own are the addresses of pools, by pool, that this node uses itself.
+	own map[string][]v1alpha1.NodeAddress
 }
 
 // vipReport is what this node does about a VIP.
@@ -46,7 +49,7 @@ func (p peerReport) established() bool { return p.state == "Established" }
 
 // observe puts together what the plan wants and what became of it. A route counts as announced when a router has it.
 func observe(node string, snap *cluster.Snapshot, p plan.Plan, sessions []bgp.Status) observation {
-	o := observation{vips: map[netip.Addr]vipReport{}, peers: map[string]peerReport{}}
+	o := observation{vips: map[netip.Addr]vipReport{}, peers: map[string]peerReport{}, own: map[string][]v1alpha1.NodeAddress{}}
 	byPeer := map[string]*bgp.Status{}
 	for i, s := range sessions {
 		byPeer[s.Peer] = &sessions[i]
@@ -54,6 +57,13 @@ func observe(node string, snap *cluster.Snapshot, p plan.Plan, sessions []bgp.St
 	}
 	for _, r := range p.BGP.Refused {
 		o.peers[r.Peer] = peerReport{state: "Idle", lastError: r.Reason.Text}
+	}
+	for _, a := range p.Own {
+		use := v1alpha1.UseInterface
+		if a.Gateway {
+			use = v1alpha1.UseGateway
+		}
+		o.own[a.Pool] = append(o.own[a.Pool], v1alpha1.NodeAddress{Node: node, Address: a.Addr.String(), Use: use})
 	}
 	for _, d := range p.Decisions {
 		v := vipReport{via: map[plan.Via]string{}, why: map[plan.Via]plan.Reason{}}

@@ -37,11 +37,13 @@ const (
 	// countPause is the least time between two writes of a BGPPeer of which only counts or passing states changed: Services
 	// come by the thousand, and a session that fails goes through all states every few seconds.
 	countPause = 10 * time.Second
+	// nobodyGrace is how long nobody may announce a VIP before that is told: pods take a while to start.
+	nobodyGrace = 10 * time.Second
 	// farewell is how long the end of the agent may wait for its entries to be removed.
 	farewell = 3 * time.Second
 )
 
-// reporter writes this node's entries in the status of VIPs and BGPPeers, by server-side apply with a field manager of its
+// reporter writes this node's entries in the status of VIPs, BGPPeers and IPPools, by server-side apply with a field manager of its
 // own, and the Events on Services. It lives beside the loop and never holds it up: it is given observations, of which it
 // skips those that are overtaken, and tries again as long as it takes.
 //
@@ -59,8 +61,16 @@ type reporter struct {
 	written   sync.Mutex
 	announced map[netip.Addr]map[plan.Via]metav1.Time
 	sessions  map[string]peerWritten
-	// nobody is the reason that was last told for each VIP that no node announces.
-	nobody map[netip.Addr]plan.Reason
+	own       map[string][]v1alpha1.NodeAddress
+	// nobody are the VIPs that no node announces, if this node is the one to tell.
+	nobody map[netip.Addr]silence
+}
+
+// silence is why nobody announces a VIP, and since when.
+type silence struct {
+	reason plan.Reason
+	since  time.Time
+	told   bool
 }
 
 type peerWritten struct {
@@ -71,7 +81,7 @@ type peerWritten struct {
 func newReporter(cfg Config) *reporter {
 	return &reporter{
 		cfg: cfg, manager: "seamark-node/" + cfg.Node, wake: make(chan struct{}, 1),
-		announced: map[netip.Addr]map[plan.Via]metav1.Time{}, sessions: map[string]peerWritten{}, nobody: map[netip.Addr]plan.Reason{},
+		announced: map[netip.Addr]map[plan.Via]metav1.Time{}, sessions: map[string]peerWritten{}, own: map[string][]v1alpha1.NodeAddress{}, nobody: map[netip.Addr]silence{},
 	}
 }
 
@@ -181,6 +191,17 @@ func (r *reporter) load(ctx context.Context) error {
 			r.sessions[p.Name] = peerWritten{} // of an earlier session: written anew, or removed
 		}
 	}
+	pools, err := r.cfg.Seamark.IPPools.List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return fmt.Errorf("list IPPools: %w", err)
+	}
+	for _, p := range pools.Items {
+		for _, a := range p.Status.NodeAddresses {
+			if a.Node == r.cfg.Node {
+				r.own[p.Name] = append(r.own[p.Name], a)
+			}
+		}
+	}
 	return nil
 }
 
@@ -207,8 +228,11 @@ func (r *reporter) write(ctx context.Context, o observation) (again time.Duratio
 	for _, name := range names {
 		do(func() error { return r.writePeer(ctx, name, o.peers) })
 	}
+	for _, name := range r.changedPools(o) {
+		do(func() error { return r.writePool(ctx, name, o.own[name]) })
+	}
 	_ = g.Wait() // the functions return nil
-	r.tellNobody(o)
+	again = sooner(again, r.tellNobody(o, time.Now()))
 	if len(errs) > 1 {
 		return again, fmt.Errorf("%w (and %d more errors)", errs[0], len(errs)-1)
 	}
@@ -261,7 +285,12 @@ func (r *reporter) writeVIP(ctx context.Context, addr netip.Addr, v vipReport) e
 		announcers = append(announcers, v1alpha1.Announcer{Node: r.cfg.Node, Via: string(via), Since: &since})
 	}
 	name := cluster.VIPName(addr)
-	err := client.ApplyStatus(ctx, r.cfg.Seamark.VIPs, r.manager, name, applied("VIP", name, "announcers", announcers))
+	object, status := applied("VIP", name, "announcers", announcers)
+	_, arp := after[plan.ARP]
+	if _, ndp := after[plan.NDP]; arp || ndp {
+		status["owner"] = r.cfg.Node // in place of the node that had it before
+	}
+	err := client.ApplyStatus(ctx, r.cfg.Seamark.VIPs, r.manager, name, object)
 	if err != nil && !apierrors.IsNotFound(err) { // with the object, its status is gone
 		return fmt.Errorf("write status of VIP %s: %w", name, err)
 	}
@@ -297,21 +326,42 @@ func (r *reporter) tellChange(addr netip.Addr, v vipReport, before map[plan.Via]
 	}
 }
 
-// tellNobody tells, once for each reason, why no node announces a VIP.
-func (r *reporter) tellNobody(o observation) {
+// tellNobody tells, once for each reason, why no node announces a VIP, if that lasts. It returns after how long it has more
+// to tell; 0: not at all.
+func (r *reporter) tellNobody(o observation, now time.Time) (again time.Duration) {
 	for addr := range r.nobody {
 		if o.vips[addr].nobody.Code == "" {
 			delete(r.nobody, addr)
 		}
 	}
 	for addr, v := range o.vips {
-		// A status that does not have the address yet is a matter of moments.
-		if v.nobody.Code == "" || v.nobody.Code == plan.NotInStatus || r.nobody[addr] == v.nobody {
+		if v.nobody.Code == "" {
 			continue
 		}
-		r.nobody[addr] = v.nobody
-		r.event(v.services, corev1.EventTypeWarning, ReasonNotAnnounced, "%s is not announced: %s", addr, v.nobody.Text)
+		s, known := r.nobody[addr]
+		if !known || s.reason != v.nobody {
+			s = silence{reason: v.nobody, since: now}
+		}
+		wait := s.since.Add(nobodyGrace).Sub(now)
+		switch {
+		case s.told:
+		case wait > 0:
+			again = sooner(again, wait)
+		default:
+			s.told = true
+			r.event(v.services, corev1.EventTypeWarning, ReasonNotAnnounced, "%s is not announced: %s", addr, v.nobody.Text)
+		}
+		r.nobody[addr] = s
 	}
+	return again
+}
+
+// sooner returns the shorter of two times to wait; 0 is none.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
 }
 
 func (r *reporter) event(services []service, eventType, reason, format string, args ...any) {
@@ -333,9 +383,7 @@ func (r *reporter) changedPeers(o observation, now time.Time) (names []string, a
 		}
 		urgent := !ok || w.established() != p.established() || w.lastError != p.lastError
 		if wait := w.at.Add(countPause).Sub(now); !urgent && wait > 0 {
-			if again == 0 || wait < again {
-				again = wait
-			}
+			again = sooner(again, wait)
 			continue
 		}
 		names = append(names, name)
@@ -360,7 +408,8 @@ func (r *reporter) writePeer(ctx context.Context, name string, peers map[string]
 		}
 		nodes = append(nodes, n)
 	}
-	err := client.ApplyStatus(ctx, r.cfg.Seamark.BGPPeers, r.manager, name, applied("BGPPeer", name, "nodes", nodes))
+	object, _ := applied("BGPPeer", name, "nodes", nodes)
+	err := client.ApplyStatus(ctx, r.cfg.Seamark.BGPPeers, r.manager, name, object)
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("write status of BGPPeer %s: %w", name, err)
 	}
@@ -374,15 +423,47 @@ func (r *reporter) writePeer(ctx context.Context, name string, peers map[string]
 	return nil
 }
 
-// applied returns an object with this node's entries in one list of its status. Applying it without the list removes the
-// entries that were applied before.
-func applied[T any](kind, name, list string, entries []T) map[string]any {
-	status := map[string]any{}
+// changedPools returns the IPPools whose list of this node's own addresses is not as it is written.
+func (r *reporter) changedPools(o observation) (names []string) {
+	for name, own := range o.own {
+		if !slices.Equal(r.own[name], own) {
+			names = append(names, name)
+		}
+	}
+	for name := range r.own {
+		if _, ok := o.own[name]; !ok {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// writePool applies the addresses of an IPPool that are this node's own.
+func (r *reporter) writePool(ctx context.Context, name string, own []v1alpha1.NodeAddress) error {
+	object, _ := applied("IPPool", name, "nodeAddresses", own)
+	err := client.ApplyStatus(ctx, r.cfg.Seamark.IPPools, r.manager, name, object)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("write status of IPPool %s: %w", name, err)
+	}
+	r.written.Lock()
+	defer r.written.Unlock()
+	if len(own) > 0 {
+		r.own[name] = own
+	} else {
+		delete(r.own, name)
+	}
+	return nil
+}
+
+// applied returns an object with this node's entries in one list of its status, and that status. Applying it without the
+// list removes the entries that were applied before.
+func applied[T any](kind, name, list string, entries []T) (object, status map[string]any) {
+	status = map[string]any{}
 	if len(entries) > 0 {
 		status[list] = entries
 	}
 	return map[string]any{
 		"apiVersion": v1alpha1.SchemeGroupVersion.String(), "kind": kind,
 		"metadata": map[string]any{"name": name}, "status": status,
-	}
+	}, status
 }

@@ -30,10 +30,11 @@ type fakeAPI struct {
 	down  bool
 	vips  []v1alpha1.VIP
 	peers []v1alpha1.BGPPeer
+	pools []v1alpha1.IPPool
 }
 
 func (f *fakeAPI) client() *client.Client {
-	return &client.Client{VIPs: fakeVIPs{f: f}, BGPPeers: fakePeers{f: f}}
+	return &client.Client{VIPs: fakeVIPs{f: f}, BGPPeers: fakePeers{f: f}, IPPools: fakePools{f: f}}
 }
 
 type fakeVIPs struct {
@@ -44,6 +45,25 @@ type fakeVIPs struct {
 type fakePeers struct {
 	client.BGPPeers
 	f *fakeAPI
+}
+
+type fakePools struct {
+	client.IPPools
+	f *fakeAPI
+}
+
+func (p fakePools) List(context.Context, metav1.ListOptions) (*v1alpha1.IPPoolList, error) {
+	return &v1alpha1.IPPoolList{Items: p.f.pools}, p.f.err()
+}
+
+func (p fakePools) Patch(ctx context.Context, name string, pt types.PatchType, data []byte, o metav1.PatchOptions, sub ...string) (*v1alpha1.IPPool, error) {
+	var obj v1alpha1.IPPool
+	var own []string
+	err := p.f.apply(ctx, pt, data, o, sub, &obj)
+	for _, a := range obj.Status.NodeAddresses {
+		own = append(own, fmt.Sprintf("%s %s %s", a.Node, a.Address, a.Use))
+	}
+	return &obj, p.f.record(err, fmt.Sprintf("%s %s %v", obj.Kind, name, own))
 }
 
 func (v fakeVIPs) List(context.Context, metav1.ListOptions) (*v1alpha1.VIPList, error) {
@@ -63,6 +83,9 @@ func (v fakeVIPs) Patch(ctx context.Context, name string, pt types.PatchType, da
 			err = errors.New("no since")
 		}
 		vias = append(vias, a.Node+" "+a.Via)
+	}
+	if slices.ContainsFunc(obj.Status.Announcers, func(a v1alpha1.Announcer) bool { return a.Via != v1alpha1.ViaBGP }) != (obj.Status.Owner == "n1") {
+		err = fmt.Errorf("owner %q with %v", obj.Status.Owner, vias)
 	}
 	return &obj, v.f.record(err, fmt.Sprintf("%s %s %v", obj.Kind, name, vias))
 }
@@ -163,6 +186,8 @@ func TestReporter(t *testing.T) {
 		}
 		f := &fakeAPI{vips: []v1alpha1.VIP{left(vipA), left(vipB)}, peers: []v1alpha1.BGPPeer{{
 			ObjectMeta: metav1.ObjectMeta{Name: "old"}, Status: v1alpha1.BGPPeerStatus{Nodes: []v1alpha1.BGPPeerNode{{Node: "n1", State: "Idle"}}},
+		}}, pools: []v1alpha1.IPPool{{
+			ObjectMeta: metav1.ObjectMeta{Name: "mended"}, Status: v1alpha1.IPPoolStatus{NodeAddresses: []v1alpha1.NodeAddress{{Node: "n1", Address: "192.0.2.9", Use: "Interface"}}},
 		}}}
 		recorder := record.NewFakeRecorder(100)
 		r := newReporter(Config{Node: "n1", Seamark: f.client(), Recorder: recorder, Log: slog.New(slog.DiscardHandler)})
@@ -178,7 +203,7 @@ func TestReporter(t *testing.T) {
 		moved := announcing()
 		moved.why[plan.ARP] = plan.Reason{Code: plan.NotOwner, Text: "node n2 owns it"}
 		now(observation{vips: map[netip.Addr]vipReport{vipA: announcing(plan.ARP), vipB: moved}})
-		check(t, "what an earlier agent left", f.take(), "BGPPeer old []", "VIP 192.0.2.2 []")
+		check(t, "what an earlier agent left", f.take(), "BGPPeer old []", "IPPool mended []", "VIP 192.0.2.2 []")
 		check(t, "Events", events(recorder), "Normal NotAnnouncing node n1 no longer announces 192.0.2.2 by ARP: node n2 owns it")
 
 		up := peerReport{state: "Established", since: time.Now(), prefixesSent: 1}
@@ -202,6 +227,15 @@ func TestReporter(t *testing.T) {
 		now(observation{vips: o.vips, peers: map[string]peerReport{"tor": lost}})
 		check(t, "an error", f.take(), `BGPPeer tor [n1 Active 0 "no route"]`)
 
+		// A pool that holds the node's own address.
+		own := observation{vips: o.vips, peers: map[string]peerReport{"tor": lost}, own: map[string][]v1alpha1.NodeAddress{"bad": {{Node: "n1", Address: "192.0.2.1", Use: v1alpha1.UseGateway}}}}
+		now(own)
+		now(own)
+		check(t, "an address of its own", f.take(), "IPPool bad [n1 192.0.2.1 Gateway]")
+		own.own = nil
+		now(own)
+		check(t, "not any more", f.take(), "IPPool bad []")
+
 		// While the API is down the newest observation waits.
 		f.setDown(true)
 		now(observation{vips: map[netip.Addr]vipReport{vipA: announcing(plan.BGPRoute)}})
@@ -218,8 +252,11 @@ func TestReporter(t *testing.T) {
 		for range 2 {
 			now(observation{vips: map[netip.Addr]vipReport{vipA: announcing(plan.ARP), vipB: none}})
 		}
-		check(t, "Events", events(recorder),
-			"Normal NotAnnouncing node n1 no longer announces 192.0.2.2 by ARP: Service default/web has no ready endpoint",
+		check(t, "Events at once", events(recorder),
+			"Normal NotAnnouncing node n1 no longer announces 192.0.2.2 by ARP: Service default/web has no ready endpoint")
+		time.Sleep(3 * nobodyGrace)
+		synctest.Wait()
+		check(t, "Events when it lasts", events(recorder),
 			"Warning NotAnnounced 192.0.2.2 is not announced: Service default/web has no ready endpoint")
 		f.take()
 

@@ -136,7 +136,7 @@ func (s *Speaker) loop(ctx context.Context) {
 	for {
 		start := time.Now()
 		if snap, ifaces := s.cfg.Source.Snapshot(), s.links.Interfaces(); snap != nil && ifaces != nil {
-			current = plan.Build(snap, plan.Facts{Node: s.cfg.Node, Interfaces: ifaces})
+			current = plan.Build(snap, plan.Facts{Node: s.cfg.Node, Interfaces: ifaces, Gateways: s.links.Gateways()})
 			if s.apply(ctx, current) {
 				delay = retryMin
 				retry.Stop()
@@ -148,8 +148,8 @@ func (s *Speaker) loop(ctx context.Context) {
 			s.metrics.observe(current, time.Since(start))
 			s.synced.Store(true)
 		}
-		// Half of the time at most goes into planning, however fast the cluster changes.
-		if !sleep(ctx, max(minInterval, time.Since(start))) {
+		// A fifth of the time at most goes into planning, however fast the cluster changes.
+		if !sleep(ctx, max(minInterval, 4*time.Since(start))) {
 			return
 		}
 		for again := false; !again; {

@@ -9,13 +9,15 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:resource:scope=Cluster,shortName=pool,categories=seamark
 // +kubebuilder:printcolumn:name="Addresses",type=string,JSONPath=`.spec.addresses`
 // +kubebuilder:printcolumn:name="Auto",type=boolean,JSONPath=`.spec.autoAssign`
+// +kubebuilder:printcolumn:name="State",type=string,JSONPath=`.spec.state`
 // +kubebuilder:printcolumn:name="Used",type=integer,JSONPath=`.status.used`
 // +kubebuilder:printcolumn:name="Free",type=string,JSONPath=`.status.freeText`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Priority",type=integer,priority=1,JSONPath=`.spec.priority`
-// +kubebuilder:printcolumn:name="IPv4 free",type=integer,priority=1,JSONPath=`.status.ipv4.free`
-// +kubebuilder:printcolumn:name="IPv6 free",type=integer,priority=1,JSONPath=`.status.ipv6.free`
+// +kubebuilder:printcolumn:name="Reclaim",type=string,priority=1,JSONPath=`.spec.reclaimPolicy`
+// +kubebuilder:printcolumn:name="Reserved",type=integer,priority=1,JSONPath=`.status.reserved`
+// +kubebuilder:printcolumn:name="Overlaps",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Overlaps")].message`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
 type IPPool struct {
 	metav1.TypeMeta   `json:",inline"`
@@ -40,7 +42,9 @@ type IPPoolList struct {
 type IPPoolSpec struct {
 	// Addresses of the pool, of both families: prefixes ("192.0.2.0/28", "2001:db8::/112") and ranges, both ends
 	// included ("192.0.2.10-192.0.2.20"). A single address is a prefix of full length ("192.0.2.7/32"). Entries must
-	// not overlap, neither here nor with another pool: such a pool gets the condition Ready=False and gives nothing out.
+	// not overlap each other: such a pool gets the condition Ready=False and gives nothing out. What overlaps with an
+	// older pool, with the addresses of nodes, pods or Services, or with a default gateway is not given out; the
+	// condition Overlaps names the other side.
 	//
 	// +required
 	// +listType=atomic
@@ -66,6 +70,21 @@ type IPPoolSpec struct {
 	// +kubebuilder:default=true
 	AutoAssign *bool `json:"autoAssign,omitempty"`
 
+	// State is Active, or Draining for a pool that gives out nothing new, while what is in use stays.
+	//
+	// +optional
+	// +kubebuilder:default=Active
+	// +kubebuilder:validation:Enum=Active;Draining
+	State PoolState `json:"state,omitempty"`
+
+	// ReclaimPolicy says what becomes of an address when the last Service that uses it goes: Delete gives it back to the
+	// pool; Retain keeps it for a Service of the same namespace and name, until somebody deletes the VIP.
+	//
+	// +optional
+	// +kubebuilder:default=Delete
+	// +kubebuilder:validation:Enum=Delete;Retain
+	ReclaimPolicy ReclaimPolicy `json:"reclaimPolicy,omitempty"`
+
 	// AvoidBuggyIPs leaves out the IPv4 addresses that end in .0 and .255, which some old devices refuse to talk to.
 	//
 	// +optional
@@ -87,6 +106,24 @@ type IPPoolSpec struct {
 	// +optional
 	Announce *Announce `json:"announce,omitempty"`
 }
+
+// PoolState says whether a pool gives out addresses.
+type PoolState string
+
+// The states of a pool.
+const (
+	PoolActive   PoolState = "Active"
+	PoolDraining PoolState = "Draining"
+)
+
+// ReclaimPolicy says what becomes of an address that no Service uses any more.
+type ReclaimPolicy string
+
+// The reclaim policies.
+const (
+	ReclaimDelete ReclaimPolicy = "Delete"
+	ReclaimRetain ReclaimPolicy = "Retain"
+)
 
 // Announce names the ways an address is announced; a way that is absent is not used.
 //
@@ -132,6 +169,7 @@ type BGPAnnounce struct {
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=63
 	// +kubebuilder:validation:items:Pattern=`^[0-9]{1,5}:[0-9]{1,5}$`
+	// +kubebuilder:validation:XValidation:rule="self.all(c, c.split(':').all(n, int(n) <= 65535))",message="a community is two numbers of 0 to 65535, such as 64512:100"
 	// +kubebuilder:validation:items:MaxLength=11
 	Communities []string `json:"communities,omitempty"`
 	// LocalPref is the LOCAL_PREF that iBGP peers get.
@@ -144,12 +182,21 @@ type BGPAnnounce struct {
 	NodeSelector *metav1.LabelSelector `json:"nodeSelector,omitempty"`
 }
 
-// IPPoolStatus is what the controller knows of a pool. Counts are capped at 2^63-1.
+// IPPoolStatus is what the controller knows of a pool, and what nodes found in it that is theirs. Counts are of both
+// families together and capped at 2^63-1.
 type IPPoolStatus struct {
-	// Used is the number of addresses that have a VIP.
+	// Total is the number of addresses that the pool can give out, or has given out.
+	//
+	// +optional
+	Total int64 `json:"total"`
+	// Used is the number of addresses that Services use, also those that the pool has lost since.
 	//
 	// +optional
 	Used int64 `json:"used"`
+	// Reserved is the number of addresses that have a VIP without Services.
+	//
+	// +optional
+	Reserved int64 `json:"reserved"`
 	// Free is the number of addresses that can be given out.
 	//
 	// +optional
@@ -163,11 +210,30 @@ type IPPoolStatus struct {
 	// +optional
 	IPv6 *AddressCounts `json:"ipv6,omitempty"`
 
+	// Offenders are addresses that Services use although the pool would not give them out any more, the lowest first, at
+	// most 100. They keep working.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=address
+	// +kubebuilder:validation:MaxItems=100
+	Offenders []PoolOffender `json:"offenders,omitempty"`
+
+	// NodeAddresses are the pool's addresses that nodes found on their interfaces, or as their default gateway. Nodes
+	// write them.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=node
+	// +listMapKey=address
+	NodeAddresses []NodeAddress `json:"nodeAddresses,omitempty"`
+
 	// ObservedGeneration is the generation of the spec that this status speaks of.
 	//
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// Conditions: Ready is False, with the reason and what to change, when the pool gives nothing out.
+	// Conditions: Ready is False, with the reason and what to change, when the pool gives nothing out; Overlaps is True
+	// when some of its addresses are somebody else's as well.
 	//
 	// +optional
 	// +listType=map
@@ -177,16 +243,67 @@ type IPPoolStatus struct {
 
 // AddressCounts counts a pool's addresses of one family.
 type AddressCounts struct {
-	Total int64 `json:"total"`
-	Used  int64 `json:"used"`
-	Free  int64 `json:"free"`
+	Total    int64 `json:"total"`
+	Used     int64 `json:"used"`
+	Reserved int64 `json:"reserved"`
+	Free     int64 `json:"free"`
 }
+
+// PoolOffender is an address in use that the pool would not give out any more.
+type PoolOffender struct {
+	// +required
+	Address string `json:"address"`
+	// Services that use it, as "namespace/name,…".
+	//
+	// +optional
+	Services string `json:"services,omitempty"`
+	// Reason is NotInPool, Overlap or PoolDeleted.
+	//
+	// +optional
+	Reason string `json:"reason,omitempty"`
+}
+
+// Reasons of a PoolOffender.
+const (
+	OffenderNotInPool   = "NotInPool"
+	OffenderOverlap     = "Overlap"
+	OffenderPoolDeleted = "PoolDeleted"
+)
+
+// NodeAddress is an address of a pool that a node uses itself.
+type NodeAddress struct {
+	// +required
+	Node string `json:"node"`
+	// +required
+	Address string `json:"address"`
+	// Use is Interface for an address of the node, Gateway for that of its default gateway.
+	//
+	// +required
+	// +kubebuilder:validation:Enum=Interface;Gateway
+	Use NodeAddressUse `json:"use"`
+}
+
+// NodeAddressUse is what a node uses an address for.
+type NodeAddressUse string
+
+// The uses of a NodeAddress.
+const (
+	UseInterface NodeAddressUse = "Interface"
+	UseGateway   NodeAddressUse = "Gateway"
+)
+
+// PoolFinalizer keeps an IPPool that is being deleted until no Service uses an address of it.
+const PoolFinalizer = "seamark.io/addresses-in-use"
 
 // Conditions and reasons of an IPPool.
 const (
-	PoolReady = "Ready"
+	PoolReady    = "Ready"
+	PoolOverlaps = "Overlaps"
 
 	PoolReasonValid            = "Valid"
 	PoolReasonInvalidAddresses = "InvalidAddresses"
+	PoolReasonDraining         = "Draining"
+	PoolReasonDeleted          = "Deleted"
 	PoolReasonOverlap          = "Overlap"
+	PoolReasonNoOverlap        = "NoOverlap"
 )

@@ -4,7 +4,8 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // VIP is one address in use. It is the lock (its name is its address, and creating an object is atomic: no address is
 // given twice), the record (the address survives whatever happens to the Service's status) and the view (who announces
-// it). The controller writes it; people read it.
+// it). The controller writes it; people read it, and make one themselves only to reserve an address: with spec.reservedFor
+// for a Service that need not exist yet, without it for nobody.
 //
 // An IPv4 VIP is named by its address, an IPv6 one by all 32 digits with '-' for ':' (object names have no colons).
 //
@@ -14,10 +15,13 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:validation:XValidation:rule="self.metadata.name == self.spec.address || (self.metadata.name.size() == 39 && isIP(self.metadata.name.replace('-', ':')) && isIP(self.spec.address) && ip(self.metadata.name.replace('-', ':')) == ip(self.spec.address))",message="the name must be the address, for IPv6 all 32 digits with '-' for ':' (the name is what keeps an address from being given twice)"
 // +kubebuilder:printcolumn:name="Address",type=string,JSONPath=`.spec.address`
 // +kubebuilder:printcolumn:name="Pool",type=string,JSONPath=`.spec.pool`
-// +kubebuilder:printcolumn:name="Services",type=string,JSONPath=`.status.services`
+// +kubebuilder:printcolumn:name="Services",type=string,JSONPath=`.spec.usedBy`
 // +kubebuilder:printcolumn:name="Owner",type=string,JSONPath=`.status.owner`
 // +kubebuilder:printcolumn:name="BGP",type=string,JSONPath=`.status.bgp`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Reserved for",type=string,priority=1,JSONPath=`.spec.reservedFor.name`
+// +kubebuilder:printcolumn:name="In namespace",type=string,priority=1,JSONPath=`.spec.reservedFor.namespace`
+// +kubebuilder:printcolumn:name="Sharing key",type=string,priority=1,JSONPath=`.spec.sharing.key`
 type VIP struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -37,7 +41,8 @@ type VIPList struct {
 	Items           []VIP `json:"items"`
 }
 
-// VIPSpec is written by the controller alone: a node serves an address only for the Services that are named here.
+// VIPSpec is written by the controller, apart from reservations: a node serves an address only for the Services, and the
+// ports of them, that are named here.
 type VIPSpec struct {
 	// Address in its canonical text form (RFC 5952).
 	//
@@ -58,7 +63,48 @@ type VIPSpec struct {
 	// +listMapKey=namespace
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=256
-	Services []ServiceReference `json:"services,omitempty"`
+	Services []VIPService `json:"services,omitempty"`
+	// UsedBy is Services as text, "namespace/name,…": a column of kubectl shows one value.
+	//
+	// +optional
+	UsedBy string `json:"usedBy,omitempty"`
+	// Sharing are the terms on which several Services use the address; absent when one has it for itself.
+	//
+	// +optional
+	Sharing *VIPSharing `json:"sharing,omitempty"`
+	// ReservedFor names the Service that gets the address, and that keeps it while it does not exist. A VIP that has
+	// neither Services nor ReservedFor keeps the address from everybody.
+	//
+	// +optional
+	ReservedFor *ServiceReference `json:"reservedFor,omitempty"`
+}
+
+// VIPService is a Service that uses the address.
+type VIPService struct {
+	ServiceReference `json:",inline"`
+	// Ports that it has at the address, as "443/TCP"; none: all its ports. Where Services share an address each has its
+	// own, so that none can take a port from another by changing its spec.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=256
+	// +kubebuilder:validation:items:MaxLength=10
+	Ports []string `json:"ports,omitempty"`
+}
+
+// VIPSharing are the terms on which Services share an address.
+type VIPSharing struct {
+	// Key is the annotation seamark.io/sharing-key of all of them.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	Key string `json:"key,omitempty"`
+	// Selector of the pods of all of them, as "app=web,tier=front", if their externalTrafficPolicy is Local; traffic
+	// arrives only where such a pod is.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=4096
+	Selector string `json:"selector,omitempty"`
 }
 
 // ServiceReference names a Service.
@@ -71,13 +117,9 @@ type ServiceReference struct {
 	Name string `json:"name"`
 }
 
-// VIPStatus is who announces the address. Announcers is written by the nodes, the rest by the controller from it: a
-// printer column shows a single value.
+// VIPStatus is who announces the address. Owner and Announcers are written by the nodes, BGP by the controller from
+// Announcers: a column of kubectl shows one value.
 type VIPStatus struct {
-	// Services as "namespace/name,…".
-	//
-	// +optional
-	Services string `json:"services,omitempty"`
 	// Owner is the node that answers ARP or NDP for the address.
 	//
 	// +optional

@@ -205,20 +205,21 @@ func Node(n *corev1.Node) *cluster.Node {
 	return out
 }
 
-// Pool converts an IPPool; the error holds all that is wrong with it.
-func Pool(p *v1alpha1.IPPool) (*cluster.Pool, error) {
-	ranges, problems := cluster.ParseRanges(p.Spec.Addresses)
-	if len(problems) > 0 {
-		return nil, fmt.Errorf("pool %s: %w", p.Name, problems[0])
-	}
-	out := &cluster.Pool{
+// Pool converts an IPPool, as far as that is possible: addresses that were given out are announced whatever becomes of
+// their pool. The error says what is wrong with anything but the addresses.
+func Pool(p *v1alpha1.IPPool) (out cluster.Pool, err error) {
+	out = cluster.Pool{
 		Name:              p.Name,
-		Ranges:            ranges,
 		Priority:          p.Spec.Priority,
 		AutoAssign:        deref(p.Spec.AutoAssign, true),
 		AvoidBuggyIPs:     p.Spec.AvoidBuggyIPs,
+		Draining:          p.Spec.State == v1alpha1.PoolDraining,
+		Retain:            p.Spec.ReclaimPolicy == v1alpha1.ReclaimRetain,
 		NamespaceSelector: Selector(p.Spec.NamespaceSelector),
 		ServiceSelector:   Selector(p.Spec.ServiceSelector),
+	}
+	if ranges, problems := cluster.ParseRanges(p.Spec.Addresses); len(problems) == 0 {
+		out.Ranges = ranges
 	}
 	an := p.Spec.Announce
 	if an == nil {
@@ -230,14 +231,15 @@ func Pool(p *v1alpha1.IPPool) (*cluster.Pool, error) {
 	if an.BGP != nil {
 		out.BGP = &cluster.BGPAnnounce{Peers: an.BGP.Peers, Nodes: Selector(an.BGP.NodeSelector), LocalPref: an.BGP.LocalPref}
 		for _, s := range an.BGP.Communities {
-			c, err := Community(s)
-			if err != nil {
-				return nil, fmt.Errorf("pool %s: %w", p.Name, err)
+			c, e := Community(s)
+			if e != nil {
+				err = e
+				continue
 			}
 			out.BGP.Communities = append(out.BGP.Communities, c)
 		}
 	}
-	return out, nil
+	return out, err
 }
 
 // Community reads a community such as 64512:100 (RFC 1997).
@@ -299,7 +301,19 @@ func VIP(v *v1alpha1.VIP) *cluster.VIP {
 	}
 	out := &cluster.VIP{Address: a.Unmap(), Pool: v.Spec.Pool}
 	for _, s := range v.Spec.Services {
-		out.Services = append(out.Services, cluster.Name{Namespace: s.Namespace, Name: s.Name})
+		name := cluster.Name{Namespace: s.Namespace, Name: s.Name}
+		out.Services = append(out.Services, name)
+		if len(v.Spec.Services) < 2 {
+			continue // one alone has all its ports
+		}
+		if out.Ports == nil {
+			out.Ports = map[cluster.Name][]cluster.Port{}
+		}
+		for _, text := range s.Ports {
+			if p, err := cluster.ParsePort(text); err == nil {
+				out.Ports[name] = append(out.Ports[name], p)
+			}
+		}
 	}
 	return out
 }

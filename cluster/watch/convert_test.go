@@ -127,16 +127,34 @@ func TestPoolWithoutAnnounceIsAnnouncedBothWays(t *testing.T) {
 	}
 }
 
-func TestPoolProblems(t *testing.T) {
-	for in, want := range map[string]string{
-		"192.0.2.9-192.0.2.1":   "reversed",
-		"192.0.2.0/33":          "neither a prefix",
-		"192.0.2.1-2001:db8::1": "mixes IPv4 and IPv6",
-	} {
-		_, err := Pool(&v1alpha1.IPPool{Spec: v1alpha1.IPPoolSpec{Addresses: []string{in}}})
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: got %v, want one that says %q", in, err, want)
-		}
+// What was given out is announced, whatever is wrong with its pool now.
+func TestPoolWithMistakes(t *testing.T) {
+	p, err := Pool(&v1alpha1.IPPool{Spec: v1alpha1.IPPoolSpec{
+		Addresses: []string{"192.0.2.9-192.0.2.1"},
+		Announce:  &v1alpha1.Announce{BGP: &v1alpha1.BGPAnnounce{Communities: []string{"64512:100", "70000:1"}}},
+	}})
+	if err == nil || !strings.Contains(err.Error(), "70000:1") {
+		t.Errorf("error %v", err)
+	}
+	if len(p.Ranges) > 0 || p.ARP != nil || len(p.BGP.Communities) != 1 {
+		t.Errorf("got %+v", p)
+	}
+}
+
+// Where Services share an address each has the ports that are written there; a list that is empty is none.
+func TestVIPPorts(t *testing.T) {
+	service := func(name string, ports ...string) v1alpha1.VIPService {
+		return v1alpha1.VIPService{ServiceReference: v1alpha1.ServiceReference{Namespace: "shop", Name: name}, Ports: ports}
+	}
+	web, dns := cluster.Name{Namespace: "shop", Name: "web"}, cluster.Name{Namespace: "shop", Name: "dns"}
+	http := cluster.Port{Protocol: cluster.TCP, Number: 80}
+	v := VIP(&v1alpha1.VIP{Spec: v1alpha1.VIPSpec{Address: "192.0.2.1", Services: []v1alpha1.VIPService{service("web", "80/TCP"), service("dns")}}})
+	if !v.Serves(web, http) || v.Serves(web, cluster.Port{Protocol: cluster.UDP, Number: 80}) || v.Serves(dns, http) {
+		t.Errorf("shared: %+v", v)
+	}
+	v = VIP(&v1alpha1.VIP{Spec: v1alpha1.VIPSpec{Address: "192.0.2.1", Services: []v1alpha1.VIPService{service("web")}}})
+	if !v.Serves(web, http) {
+		t.Errorf("alone: %+v", v)
 	}
 }
 

@@ -72,7 +72,7 @@ func New(c Config) (*Watcher, error) {
 	w.nodes = add(listWatch(core.Nodes(), c.Kube), &corev1.Node{}, transform(Node), onChange[*cluster.Node](w.touch))
 	w.namespaces = add(listWatch(core.Namespaces(), c.Kube), &corev1.Namespace{}, transform(namespace), onChange[string](w.touch))
 	w.secrets = add(listWatch(core.Secrets(c.Namespace), c.Kube), &corev1.Secret{}, transform(toPassword), onChange[password](w.touch))
-	w.pools = add(listWatch(c.Seamark.IPPools, c.Seamark.IPPools), &v1alpha1.IPPool{}, transform(poolOrNil), onChange[*cluster.Pool](w.touch))
+	w.pools = add(listWatch(c.Seamark.IPPools, c.Seamark.IPPools), &v1alpha1.IPPool{}, transform(pool), onChange[*cluster.Pool](w.touch))
 	w.peers = add(listWatch(c.Seamark.BGPPeers, c.Seamark.BGPPeers), &v1alpha1.BGPPeer{}, transform(peerOrNil), onChange[*cluster.Peer](w.touch))
 	w.vips = add(listWatch(c.Seamark.VIPs, c.Seamark.VIPs), &v1alpha1.VIP{}, transform(VIP), onChange[*cluster.VIP](w.touch))
 	if err != nil {
@@ -109,12 +109,9 @@ func toPassword(s *corev1.Secret) password {
 	return password{s.Name, string(s.Data[corev1.BasicAuthPasswordKey])}
 }
 
-func poolOrNil(p *v1alpha1.IPPool) *cluster.Pool {
-	pool, err := Pool(p)
-	if err != nil {
-		return nil // told on the object by the controller
-	}
-	return pool
+func pool(p *v1alpha1.IPPool) *cluster.Pool {
+	pool, _ := Pool(p) // what is wrong is told on the object by the controller
+	return &pool
 }
 
 func peerOrNil(p *v1alpha1.BGPPeer) *cluster.Peer {

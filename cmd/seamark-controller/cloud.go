@@ -14,6 +14,7 @@ import (
 	"k8s.io/cloud-provider/app/config"
 	servicecontroller "k8s.io/cloud-provider/controllers/service"
 	"k8s.io/cloud-provider/names"
+	"k8s.io/component-base/metrics/legacyregistry"
 	genericcontrollermanager "k8s.io/controller-manager/app"
 	"k8s.io/controller-manager/controller"
 	"k8s.io/klog/v2"
@@ -28,27 +29,37 @@ import (
 // addressController is the name of what package provider does beside the service controller.
 const addressController = "seamark-address-controller"
 
-// newCloud makes the provider. It has no way to return an error; there is none after preflightChecks has connected with
-// the same configuration.
-func newCloud(c *config.CompletedConfig) cloudprovider.Interface {
-	seamark, err := client.New(c.Kubeconfig)
-	if err == nil {
-		events := record.NewBroadcaster()
-		events.StartRecordingToSink(&v1core.EventSinkImpl{Interface: c.VersionedClient.CoreV1().Events("")})
-		var p *provider.Provider
-		p, err = provider.New(provider.Config{
-			Kube:    c.VersionedClient,
-			Seamark: seamark,
-			Events:  events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: provider.FieldManager}),
-			Log:     slog.New(logr.ToSlogHandler(klog.Background())),
-		})
-		if err == nil {
-			return p
+// newCloud returns what makes the provider, for Services without class and of the class that the flag names when it is
+// called. It has no way to return an error; there is none after preflightChecks has connected with the same configuration.
+func newCloud(class *string) func(c *config.CompletedConfig) cloudprovider.Interface {
+	return func(c *config.CompletedConfig) cloudprovider.Interface {
+		p, err := newProvider(c, *class)
+		if err != nil {
+			klog.ErrorS(err, "cannot start")
+			klog.FlushAndExit(klog.ExitFlushTimeout, 1)
 		}
+		return p
 	}
-	klog.ErrorS(err, "cannot start")
-	klog.FlushAndExit(klog.ExitFlushTimeout, 1)
-	return nil
+}
+
+func newProvider(c *config.CompletedConfig, class string) (*provider.Provider, error) {
+	seamark, err := client.New(c.Kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	events := record.NewBroadcaster()
+	events.StartRecordingToSink(&v1core.EventSinkImpl{Interface: c.VersionedClient.CoreV1().Events("")})
+	p, err := provider.New(provider.Config{
+		Kube:    c.VersionedClient,
+		Seamark: seamark,
+		Events:  events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: provider.FieldManager}),
+		Log:     slog.New(logr.ToSlogHandler(klog.Background())),
+		Class:   class,
+	})
+	if err == nil {
+		legacyregistry.RawMustRegister(p)
+	}
+	return p, err
 }
 
 // controllers are the stock service controller, whose informer the provider can wake, and the provider's own work.
@@ -80,7 +91,7 @@ func controllers() map[string]app.ControllerInitFuncConstructor {
 
 func startServiceController(ctx context.Context, ic app.ControllerInitContext, cc genericcontrollermanager.ControllerContext, c *config.CompletedConfig, p *provider.Provider) (controller.Interface, bool, error) {
 	core := c.SharedInformers.Core().V1()
-	s, err := servicecontroller.New(p, c.ClientBuilder.ClientOrDie(ic.ClientName), p.Services(core.Services()), core.Nodes(),
+	s, err := servicecontroller.New(p, p.Client(c.ClientBuilder.ClientOrDie(ic.ClientName)), p.Services(core.Services()), core.Nodes(),
 		c.ComponentConfig.KubeCloudShared.ClusterName, utilfeature.DefaultFeatureGate)
 	if err != nil {
 		return nil, false, err

@@ -6,16 +6,21 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/cloud-provider/app"
 	"k8s.io/cloud-provider/names"
 	"k8s.io/cloud-provider/options"
 	cliflag "k8s.io/component-base/cli/flag"
 	"k8s.io/component-base/term"
 	"k8s.io/component-base/version"
+	"k8s.io/klog/v2"
 
+	"github.com/seamark-io/seamark/api/v1alpha1"
 	"github.com/seamark-io/seamark/provider"
 )
 
@@ -35,6 +40,8 @@ func shown() map[string]string {
 			"priority and fairness decides.",
 		"kube-api-burst":           "Requests above --kube-api-qps for a moment.",
 		"concurrent-service-syncs": "How many Services are worked on at once.",
+		"load-balancer-class": "The spec.loadBalancerClass of Services to serve beside those that name no class; those of other " +
+			"classes are left alone.",
 
 		"leader-elect":                    "Let one of several replicas work.",
 		"leader-elect-lease-duration":     "How long the others wait for a leader that says nothing.",
@@ -54,12 +61,18 @@ func shown() map[string]string {
 	}
 }
 
+// farewell is how long the end of the process may take.
+const farewell = 2 * time.Second
+
 func newCommand(ctx context.Context) (*cobra.Command, error) {
 	o, err := newOptions()
 	if err != nil {
 		return nil, fmt.Errorf("default options: %w", err)
 	}
-	cmd := app.NewCloudControllerManagerCommand(o, newCloud, controllers(), names.CCMControllerAliases(), cliflag.NamedFlagSets{}, ctx.Done())
+	class := v1alpha1.LoadBalancerClass
+	var flags cliflag.NamedFlagSets
+	flags.FlagSet("seamark").StringVar(&class, "load-balancer-class", class, "")
+	cmd := app.NewCloudControllerManagerCommand(o, newCloud(&class), controllers(), names.CCMControllerAliases(), flags, ctx.Done())
 	cmd.Use = "seamark-controller"
 	cmd.Short = "Give Services of type LoadBalancer their addresses"
 	cmd.Long = description
@@ -82,10 +95,22 @@ func newCommand(ctx context.Context) (*cobra.Command, error) {
 		if name := o.KubeCloudShared.CloudProvider.Name; name != provider.Name {
 			return fmt.Errorf("--cloud-provider=%s: this program is the cloud provider %s and no other: leave the flag out", name, provider.Name)
 		}
-		if err := preflightChecks(ctx, o); err != nil {
+		if problems := validation.IsQualifiedName(class); len(problems) > 0 {
+			return fmt.Errorf("--load-balancer-class=%s: %s", class, strings.Join(problems, "; "))
+		}
+		kube, err := preflightChecks(ctx, o)
+		if err != nil {
 			return err
 		}
-		return serve(cmd, args)
+		err = serve(cmd, args)
+		if election := o.Generic.LeaderElection; ctx.Err() != nil && election.LeaderElect {
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
+			defer cancel()
+			if err := releaseLease(last, kube, election.ResourceNamespace, election.ResourceName); err != nil {
+				klog.ErrorS(err, "another replica has to wait until the Lease has run out")
+			}
+		}
+		return err
 	}
 	cmd.AddCommand(&cobra.Command{
 		Use:   "version",

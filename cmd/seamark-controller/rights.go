@@ -11,6 +11,7 @@ import (
 	"k8s.io/cloud-provider/options"
 
 	"github.com/seamark-io/seamark/cluster/preflight"
+	"github.com/seamark-io/seamark/provider"
 )
 
 const (
@@ -24,38 +25,27 @@ const (
 // access is what the program does to the API server, apart from what every identity may do. A test holds it against
 // manifests/controller/rbac.yaml.
 func access(leaseNamespace, leaseName string) []preflight.Access {
-	const group = "seamark.io"
-	return []preflight.Access{
-		{Verbs: []string{"get", "list", "watch"}, Resource: "services"},
-		{Verbs: []string{"patch"}, Resource: "services/status"},
-		{Verbs: []string{"list", "watch"}, Resource: "nodes"},
-		{Verbs: []string{"list", "watch"}, Resource: "namespaces"},
-		{Verbs: []string{"create", "patch"}, Resource: "events"},
-		{Verbs: []string{"list", "watch"}, Group: group, Resource: "ippools"},
-		{Verbs: []string{"patch"}, Group: group, Resource: "ippools/status"},
-		{Verbs: []string{"get", "list", "watch", "create", "update", "delete"}, Group: group, Resource: "vips"},
-		{Verbs: []string{"update"}, Group: group, Resource: "vips/status"},
-		{Verbs: []string{"list", "watch"}, Group: group, Resource: "bgppeers"},
-		{Verbs: []string{"update"}, Group: group, Resource: "bgppeers/status"},
-		{Verbs: []string{"create"}, Group: "coordination.k8s.io", Resource: "leases", Namespace: leaseNamespace},
-		{Verbs: []string{"get", "update"}, Group: "coordination.k8s.io", Resource: "leases", Namespace: leaseNamespace, Name: leaseName},
-	}
+	return append(provider.Access(),
+		preflight.Access{Verbs: []string{"create"}, Group: "coordination.k8s.io", Resource: "leases", Namespace: leaseNamespace},
+		preflight.Access{Verbs: []string{"get", "update"}, Group: "coordination.k8s.io", Resource: "leases", Namespace: leaseNamespace, Name: leaseName},
+	)
 }
 
-// preflightChecks says what is missing before anything starts that would only fail again and again.
-func preflightChecks(ctx context.Context, o *options.CloudControllerManagerOptions) error {
+// preflightChecks says what is missing before anything starts that would only fail again and again. It returns the client
+// that it asked with.
+func preflightChecks(ctx context.Context, o *options.CloudControllerManagerOptions) (kubernetes.Interface, error) {
 	config, err := clientcmd.BuildConfigFromFlags(o.Master, o.Generic.ClientConnection.Kubeconfig)
 	if err != nil {
-		return fmt.Errorf("find the API server: run in a pod, or give --kubeconfig: %w", err)
+		return nil, fmt.Errorf("find the API server: run in a pod, or give --kubeconfig: %w", err)
 	}
 	config.Timeout = 10 * time.Second
 	config.QPS = -1
 	kube, err := kubernetes.NewForConfig(config)
 	if err != nil {
-		return fmt.Errorf("make a client: %w", err)
+		return nil, fmt.Errorf("make a client: %w", err)
 	}
 	election := o.Generic.LeaderElection
-	return preflight.Check(ctx, preflight.Config{
+	return kube, preflight.Check(ctx, preflight.Config{
 		Kube:     kube,
 		Access:   access(election.ResourceNamespace, election.ResourceName),
 		Wait:     apiServerWait,

@@ -18,6 +18,7 @@ func access(c *config) []preflight.Access {
 	}
 	if c.speaker {
 		all = append(all,
+			preflight.Access{Verbs: []string{"patch"}, Group: group, Resource: "ippools/status"},
 			preflight.Access{Verbs: []string{"patch"}, Group: group, Resource: "vips/status"},
 			preflight.Access{Verbs: []string{"patch"}, Group: group, Resource: "bgppeers/status"},
 			preflight.Access{Verbs: []string{"create", "patch"}, Resource: "events"},

@@ -8,8 +8,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/seamark-io/seamark/integration/lab"
 )
@@ -191,13 +194,32 @@ func TestRoutes(t *testing.T) {
 	ns.ready("web", len(pods))
 	serves()
 
-	// Another pool of the same name: it no longer holds the address.
-	const elsewhere = `{"spec": {"addresses": ["203.0.113.250/32"]}}`
+	// A pool that shrinks, and then is deleted, while the address is in use cuts nothing off: it lists the address, and goes
+	// with it.
+	elsewhere := `{"spec": {"addresses": ["203.0.113.250/32"]}}`
 	ns.kubectl("patch", "ippool", ns.name, "--type=merge", "--patch", elsewhere)
-	routed(t, vip)
-	ns.kubectl("patch", "ippool", ns.name, "--type=merge", "--patch", fmt.Sprintf(`{"spec": {"addresses": [%q]}}`, poolToEmpty))
-	serves()
+	offends := func(reason string) {
+		t.Helper()
+		await(t, changeLimit, "the pool lists the address: "+reason, func(ctx context.Context) error {
+			out, err := cluster.Kubectl(ctx, "get", "ippool", ns.name, "--output=jsonpath={.status.offenders}")
+			return errors.Join(err, containsAll(out.Stdout, vip.String(), ns.name+"/web", reason))
+		})
+		holds(t, 2*time.Second, "the address is announced and serves", func(context.Context) error {
+			serves()
+			return nil
+		})
+	}
+	offends("NotInPool")
+	ns.kubectl("delete", "ippool", ns.name, "--wait=false")
+	offends("PoolDeleted")
 
 	ns.deleteService("web")
 	routed(t, vip)
+	await(t, changeLimit, "the pool is gone", func(ctx context.Context) error {
+		_, err := resource("ippools").Get(ctx, ns.name, metav1.GetOptions{})
+		if !apierrors.IsNotFound(err) {
+			return fmt.Errorf("it is still there (%v)", err)
+		}
+		return nil
+	})
 }

@@ -3,6 +3,7 @@ package scenarios
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -14,7 +15,7 @@ func TestWrongPools(t *testing.T) {
 	t.Parallel()
 	ns := scenario(t)
 	t.Cleanup(func() {
-		if _, err := cluster.Kubectl(context.Background(), "delete", "ippools", "--selector=scenario="+ns.name); err != nil {
+		if _, err := cluster.Kubectl(context.Background(), "delete", "ippools", "--selector=scenario="+ns.name, "--wait=false"); err != nil {
 			t.Error(err)
 		}
 	})
@@ -51,22 +52,45 @@ func TestWrongPools(t *testing.T) {
 	}{
 		{"reversed", `addresses: [10.99.0.20-10.99.0.10]`, []string{"InvalidAddresses", "is reversed", "write 10.99.0.10-10.99.0.20"}},
 		{"overlaps-itself", `addresses: [10.99.0.0/24, 10.99.0.128/25]`, []string{"InvalidAddresses", "overlaps", "leave one of them out"}},
-		{"overlaps-another", `addresses: [10.77.0.240-10.77.0.255]`, []string{"Overlap", "IPPool " + defaultPool, "take it out of one of the two"}},
+		{"nothing-of-its-own", `addresses: [10.77.0.240-10.77.0.249]`, []string{"Overlap", "IPPool " + defaultPool, "which is older"}},
 	} {
 		if out, err := apply(tt.name, tt.spec); err != nil {
 			t.Errorf("%s: %s", tt.name, out)
 			continue
 		}
 		await(t, changeLimit, tt.name+": the condition says what to change", func(ctx context.Context) error {
-			status, why, err := poolCondition(ctx, ns.name+"-"+tt.name)
+			status, why, err := poolCondition(ctx, ns.name+"-"+tt.name, "Ready")
 			return errors.Join(err, want("Ready", status, "False"), containsAll(why, tt.words...))
+		})
+	}
+
+	// What is somebody else's as well is named and not given out; the rest of the pool is.
+	gateway, node := cluster.Plan().Host("router").Addrs()[0], cluster.Plan().Host("node1").Addrs()[0]
+	for _, tt := range []struct {
+		name, spec string
+		words      []string
+	}{
+		{"overlaps-another", `addresses: [10.77.0.245-10.77.0.252]`, []string{"10.77.0.245-10.77.0.249 is also in IPPool " + defaultPool, "which is older"}},
+		{"gateway", fmt.Sprintf(`{addresses: [%s-%s], autoAssign: false}`, gateway, gateway.Next().Next()), []string{gateway.String() + " is the default gateway of node node1"}},
+		{"node", fmt.Sprintf(`{addresses: [%s/32, 10.99.9.0/24], autoAssign: false}`, node), []string{node.String() + " is an address of node node1"}},
+		{"services", `{addresses: [10.96.0.0-10.97.0.10], autoAssign: false}`, []string{"10.96.0.0/16 is part of the cluster IPs (ServiceCIDR kubernetes)"}},
+		{"pods", `{addresses: [10.244.1.0/24, 10.99.8.0/24], autoAssign: false}`, []string{"10.244.1.0/24 is part of the pod range of node node"}},
+	} {
+		if out, err := apply(tt.name, tt.spec); err != nil {
+			t.Errorf("%s: %s", tt.name, out)
+			continue
+		}
+		await(t, changeLimit, tt.name+": the condition names the other side", func(ctx context.Context) error {
+			status, why, err := poolCondition(ctx, ns.name+"-"+tt.name, "Overlaps")
+			ready, _, readyErr := poolCondition(ctx, ns.name+"-"+tt.name, "Ready")
+			return errors.Join(err, readyErr, want("Overlaps", status, "True"), want("Ready", ready, "True"), containsAll(why, tt.words...))
 		})
 	}
 	if shown := ns.kubectl("get", "ippools", "--output=wide"); strings.Count(shown, "is reversed") != 1 {
 		t.Errorf("kubectl get ippools -o wide does not say what is wrong:\n%s", shown)
 	}
 
-	if status, why, err := poolCondition(t.Context(), defaultPool); err != nil || status != "True" {
+	if status, why, err := poolCondition(t.Context(), defaultPool, "Ready"); err != nil || status != "True" {
 		t.Errorf("the pool %s is not Ready: %s (%v)", defaultPool, why, err)
 	}
 	ns.create("web-svc.yaml", "$NAME", "web", "$TYPE", "LoadBalancer")

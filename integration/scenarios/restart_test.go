@@ -289,10 +289,23 @@ func thaw(t *testing.T, on host, program string) {
 	}
 }
 
-// killController kills the controller where it runs, and returns that node.
+// leader returns the pod of the controller that leads: the Lease names it, with "_" and a random part behind.
+func leader(ctx context.Context) (*corev1.Pod, error) {
+	lease, err := cluster.client.CoordinationV1().Leases(seamarkNamespace).Get(ctx, controllerProgram, metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	if lease.Spec.HolderIdentity == nil {
+		return nil, errors.New("no controller leads")
+	}
+	name, _, _ := strings.Cut(*lease.Spec.HolderIdentity, "_")
+	return cluster.client.CoreV1().Pods(seamarkNamespace).Get(ctx, name, metav1.GetOptions{})
+}
+
+// killController kills the controller that leads, and returns its node.
 func killController(t *testing.T) host {
 	t.Helper()
-	pod, err := seamarkPod(t.Context(), controllerProgram, "")
+	pod, err := leader(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

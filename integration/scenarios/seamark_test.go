@@ -80,7 +80,7 @@ func vipOf(ctx context.Context, a netip.Addr) (vip, error) {
 		if field(item, "spec", "address") == a.String() {
 			return vip{
 				pool:     field(item, "spec", "pool"),
-				services: field(item, "status", "services"),
+				services: field(item, "spec", "usedBy"),
 				owner:    field(item, "status", "owner"),
 				bgp:      field(item, "status", "bgp"),
 			}, nil
@@ -116,12 +116,12 @@ func (ns *namespace) pool(addresses ...string) {
 	ns.t.Helper()
 	ns.create("pool.yaml", "$NAME", ns.name, "$ADDRESSES", strings.Join(addresses, ", "))
 	ns.t.Cleanup(func() {
-		if _, err := cluster.Kubectl(context.Background(), "delete", "ippool", ns.name, "--ignore-not-found"); err != nil {
+		if _, err := cluster.Kubectl(context.Background(), "delete", "ippool", ns.name, "--ignore-not-found", "--wait=false"); err != nil {
 			ns.t.Error(err)
 		}
 	})
 	await(ns.t, changeLimit, "the pool is Ready", func(ctx context.Context) error {
-		status, why, err := poolCondition(ctx, ns.name)
+		status, why, err := poolCondition(ctx, ns.name, "Ready")
 		if err == nil {
 			err = want("Ready", status+" "+why, "True "+why)
 		}
@@ -129,19 +129,19 @@ func (ns *namespace) pool(addresses ...string) {
 	})
 }
 
-// poolCondition returns the status of the condition Ready of an IPPool, and "reason: message".
-func poolCondition(ctx context.Context, name string) (status, why string, err error) {
+// poolCondition returns the status of a condition of an IPPool, and "reason: message".
+func poolCondition(ctx context.Context, name, condition string) (status, why string, err error) {
 	o, err := resource("ippools").Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
 		return "", "", err
 	}
 	conditions, _, _ := unstructured.NestedSlice(o.Object, "status", "conditions")
 	for _, c := range conditions {
-		if c, _ := c.(map[string]any); c["type"] == "Ready" {
+		if c, _ := c.(map[string]any); c["type"] == condition {
 			return fmt.Sprint(c["status"]), fmt.Sprintf("%s: %s", c["reason"], c["message"]), nil
 		}
 	}
-	return "", "", errors.New("the pool has no condition Ready")
+	return "", "", fmt.Errorf("the pool has no condition %s", condition)
 }
 
 // peer returns what `kubectl get bgppeers` shows of a BGPPeer: the columns ESTABLISHED and MESSAGE.

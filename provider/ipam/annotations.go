@@ -9,12 +9,19 @@ import (
 	"github.com/seamark-io/seamark/cluster"
 )
 
-// Annotations of a Service that say which address it wants.
+// Annotations of a Service that say which address it wants, and with whom it shares it.
 const (
 	// AnnotationAddresses names addresses, at most one of each family, with ',' between them.
 	AnnotationAddresses = "seamark.io/addresses"
 	// AnnotationPool names an IPPool.
 	AnnotationPool = "seamark.io/pool"
+	// AnnotationReassign is "true" for a Service that is to leave an address that the pools would not give it today.
+	AnnotationReassign = "seamark.io/reassign"
+	// AnnotationSharingKey is any text. Services with the same key may use one address, if their ports differ.
+	AnnotationSharingKey = "seamark.io/sharing-key"
+	// AnnotationSharingNamespaces names namespaces, with ',' between them: Services of two namespaces share an address
+	// only if each names the other's.
+	AnnotationSharingNamespaces = "seamark.io/sharing-namespaces"
 )
 
 // MetalLB's annotations of the same meaning (https://metallb.io/usage/), under its present and its former domain.
@@ -23,6 +30,8 @@ const (
 	metallbPool         = "metallb.io/address-pool"
 	metallbOldAddresses = "metallb.universe.tf/loadBalancerIPs"
 	metallbOldPool      = "metallb.universe.tf/address-pool"
+	metallbSharing      = "metallb.io/allow-shared-ip"
+	metallbOldSharing   = "metallb.universe.tf/allow-shared-ip"
 )
 
 // Ask is which addresses a Service asks for. The zero value asks for any.
@@ -31,6 +40,8 @@ type Ask struct {
 	Pool string
 	// Addresses, at most one of each family.
 	Addresses []netip.Addr
+	// Reassign is true for a Service that does not insist on what it has.
+	Reassign bool
 }
 
 // Address returns the address of a family that is asked for; the zero Addr when any will do.
@@ -50,14 +61,13 @@ type setting struct{ name, value string }
 // order: seamark.io/, metallb.io/, metallb.universe.tf/, spec.loadBalancerIP; each place that says something else than
 // the one that counts gives a notice. The problem is nil or an InvalidRequest that says what to write.
 func ParseAsk(annotations map[string]string, loadBalancerIP string) (ask Ask, notices []string, problem *Problem) {
-	pools := places(annotations, AnnotationPool, metallbPool, metallbOldPool)
-	if len(pools) > 0 {
-		ask.Pool = pools[0].value
-		for _, other := range pools[1:] {
-			if other.value != ask.Pool {
-				notices = append(notices, notice(pools[0], other))
-			}
-		}
+	ask.Pool, notices = first(places(annotations, AnnotationPool, metallbPool, metallbOldPool))
+	switch value := strings.TrimSpace(annotations[AnnotationReassign]); value {
+	case "true":
+		ask.Reassign = true
+	case "", "false":
+	default:
+		problem = &Problem{Reason: InvalidRequest, Message: fmt.Sprintf("%s: %q is neither true nor false", AnnotationReassign, value)}
 	}
 
 	addresses := places(annotations, AnnotationAddresses, metallbAddresses, metallbOldAddresses)
@@ -76,6 +86,35 @@ func ParseAsk(annotations map[string]string, loadBalancerIP string) (ask Ask, no
 		}
 	}
 	return ask, notices, problem
+}
+
+// ParseSharing reads on what terms a Service shares addresses; its Selector is not in the annotations.
+func ParseSharing(annotations map[string]string) (s Sharing, notices []string, problem *Problem) {
+	s.Key, notices = first(places(annotations, AnnotationSharingKey, metallbSharing, metallbOldSharing))
+	if len(s.Key) > maxSharingKey {
+		return Sharing{}, notices, &Problem{Reason: InvalidRequest, Message: fmt.Sprintf("%s has %d bytes: write at most %d", AnnotationSharingKey, len(s.Key), maxSharingKey)}
+	}
+	for name := range strings.SplitSeq(annotations[AnnotationSharingNamespaces], ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			s.Namespaces = append(s.Namespaces, name)
+		}
+	}
+	slices.Sort(s.Namespaces)
+	s.Namespaces = slices.Compact(s.Namespaces)
+	return s, notices, nil
+}
+
+// first returns what counts of several settings, with a notice of each that says something else.
+func first(found []setting) (value string, notices []string) {
+	if len(found) == 0 {
+		return "", nil
+	}
+	for _, other := range found[1:] {
+		if other.value != found[0].value {
+			notices = append(notices, notice(found[0], other))
+		}
+	}
+	return found[0].value, notices
 }
 
 func places(annotations map[string]string, names ...string) (found []setting) {

@@ -29,11 +29,11 @@ func BenchmarkAllocate(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				d := x.Decide(me)
-				if len(d.Take) != 1 {
+				if len(d.Changes) != 1 {
 					b.Fatal(d.Problem)
 				}
-				x.Hold(d.Take[0].Addr, Claim{Services: []cluster.Name{me.Service}, Pool: "p"})
-				x.Release(d.Take[0].Addr)
+				x.Set(d.Changes[0])
+				x.Release(d.Changes[0].Addr)
 			}
 		})
 	}
@@ -53,7 +53,7 @@ func BenchmarkRefuse_64k_full(b *testing.B) {
 // The whole index anew, as after a change of a pool.
 func BenchmarkSetPools_64k_held(b *testing.B) {
 	x, _ := filled(b, "10.0.0.0/16", only4, 1<<16)
-	pools := []cluster.Pool{poolOf(b, "p", "10.0.0.0/16")}
+	pools := untaken([]cluster.Pool{poolOf(b, "p", "10.0.0.0/16")})
 	for b.Loop() {
 		x.SetPools(pools, nil)
 		x.Decide(Request{Service: service("me"), Families: only4})
@@ -68,8 +68,8 @@ func filled(b *testing.B, pool string, family []cluster.Family, n int) (x *Index
 		if d.Problem != nil {
 			b.Fatal(d.Problem)
 		}
-		last = d.Take[0].Addr
-		x.Hold(last, Claim{Services: []cluster.Name{s}, Pool: "p"})
+		last = d.Changes[0].Addr
+		x.Set(d.Changes[0])
 	}
 	return x, last
 }

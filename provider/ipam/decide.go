@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/seamark-io/seamark/cluster"
 )
@@ -22,6 +23,10 @@ type Request struct {
 	// AnyFamily is true where one of Families is enough, as for ipFamilyPolicy PreferDualStack.
 	AnyFamily bool
 
+	// Ports of the Service, sorted, and the terms on which it shares an address with other Services.
+	Ports   []cluster.Port
+	Sharing Sharing
+
 	// Ask is what the Service asks for by name. Where Invalid is set, the Service keeps what it has.
 	Ask     Ask
 	Invalid *Problem
@@ -35,72 +40,107 @@ type Request struct {
 type Decision struct {
 	// Addresses that the Service shall have, in the order of its families. With a Problem: that it goes on having.
 	Addresses []netip.Addr
-	// Take are those of Addresses that it does not hold yet.
-	Take []Grant
-	// Drop are the addresses that it holds and shall not have any longer.
-	Drop []netip.Addr
+	// Changes of claims that make it so, first what it takes or keeps, then what it gives up.
+	Changes []Change
 
-	// Problem is why the request cannot be met; then nothing is taken or dropped.
+	// Problem is why the request cannot be met; then it keeps the addresses that it has and gets no other.
 	Problem *Problem
 	// Missing is why a family is missing that the Service prefers to have but can do without.
 	Missing *Problem
 }
 
-// Grant is an address to take and the pool that it comes from.
-type Grant struct {
-	Addr netip.Addr
-	Pool string
-}
-
-// Decide answers a request. It changes nothing: the caller holds the addresses in Decision.Take.
+// Decide answers a request. It changes nothing: the caller makes the Changes.
 //
-// What a Service holds and still fits what it asks for stays, whatever became of the pool. A family that is missing
-// comes from the pool of the Service's other address if that has a free one, else from the first pool in order of
-// priority, then pools with a selector before those without, then pools that have all families wanted, then name.
+// What a Service holds and still fits what it asks for stays, whatever became of the pool, unless it asks to be moved. A
+// family that is missing comes from a reservation for the Service; else it is the address that its status names; else one
+// that it can share by its key; else one of the pool of its other address; else of the first pool in order of priority,
+// then pools with a selector before those without, then pools that have all families wanted, then name.
 func (x *Index) Decide(r Request) Decision {
 	held := slices.Clone(x.HeldBy(r.Service))
 	if p := r.invalid(); p != nil {
-		return Decision{Addresses: r.inOrder(held), Problem: p}
+		return x.keep(r, held, p)
 	}
-
-	have := map[cluster.Family]Grant{}
+	have := make(map[cluster.Family]Change, 2)
+	var d Decision
 	for _, f := range r.Families {
 		if a, ok := x.fitting(r, f, held); ok {
-			have[f] = Grant{a, x.claims[a].Pool}
+			c, p := x.stay(r, a, x.claims[a])
+			if p != nil {
+				return x.keep(r, held, p)
+			}
+			have[f] = Change{a, &c}
 		}
 	}
-	var d Decision
 	for i, f := range r.Families {
 		if _, ok := have[f]; ok {
 			continue
 		}
-		g, p := x.find(r, f, r.Families[i+1:], have)
-		if p == nil {
-			have[f] = g
-			d.Take = append(d.Take, g)
-			continue
-		}
-		if r.AnyFamily && !r.Ask.Address(f).IsValid() {
+		c, p := x.find(r, f, r.Families[i+1:], have)
+		switch {
+		case p == nil:
+			have[f] = c
+		case r.AnyFamily && !r.Ask.Address(f).IsValid():
 			d.Missing = cmp.Or(d.Missing, p)
-			continue
+		default:
+			return x.keep(r, held, p)
 		}
-		return Decision{Addresses: r.inOrder(held), Problem: p}
 	}
 	if len(have) == 0 {
-		return Decision{Addresses: r.inOrder(held), Problem: d.Missing}
+		return x.keep(r, held, d.Missing)
 	}
-
 	for _, f := range r.Families {
-		if g, ok := have[f]; ok {
-			d.Addresses = append(d.Addresses, g.Addr)
+		if c, ok := have[f]; ok {
+			d.Addresses = append(d.Addresses, c.Addr)
+			d.Changes = x.appendChange(d.Changes, c)
 		}
 	}
 	for _, a := range held {
 		if !slices.Contains(d.Addresses, a) {
-			d.Drop = append(d.Drop, a)
+			d.Changes = append(d.Changes, x.leave(r.Service, a, false))
 		}
 	}
 	return d
+}
+
+// Leave returns the changes that take all its addresses away from a Service that is none of ours any more. Where the pool
+// retains addresses, they stay reserved for it.
+func (x *Index) Leave(s cluster.Name) []Change {
+	var out []Change
+	for _, a := range x.HeldBy(s) {
+		out = append(out, x.leave(s, a, true))
+	}
+	return out
+}
+
+func (x *Index) leave(s cluster.Name, a netip.Addr, retain bool) Change {
+	c := x.claims[a].without(s)
+	if p := x.pool(c.Pool); retain && p != nil && p.Retain && c.empty() {
+		c.ReservedFor = s
+	}
+	if c.empty() {
+		return Change{Addr: a}
+	}
+	return Change{a, &c}
+}
+
+// keep answers a request that cannot be met: nothing is taken or given up. Only the ports follow the Service, as far as
+// they are free at the addresses that it has.
+func (x *Index) keep(r Request, held []netip.Addr, p *Problem) Decision {
+	d := Decision{Problem: p}
+	for _, a := range held {
+		c, _ := x.stay(r, a, x.claims[a])
+		d.Changes = x.appendChange(d.Changes, Change{a, &c})
+	}
+	d.Addresses = r.inOrder(held)
+	return d
+}
+
+// appendChange appends what is not so yet.
+func (x *Index) appendChange(list []Change, c Change) []Change {
+	if is, held := x.claims[c.Addr]; held && is.Equal(c.Claim) {
+		return list
+	}
+	return append(list, c)
 }
 
 func (r *Request) invalid() *Problem {
@@ -128,41 +168,71 @@ func (r *Request) inOrder(addrs []netip.Addr) []netip.Addr {
 	return addrs
 }
 
-// fitting returns the address of a family that the Service holds and that is what it asks for; of several the one that
-// its status names, then the lowest.
+// fitting returns the address of a family that the Service holds and that is what it asks for; of several the oldest, so
+// that all who look at it choose the same one.
 func (x *Index) fitting(r Request, f cluster.Family, held []netip.Addr) (best netip.Addr, ok bool) {
 	for _, a := range held {
 		if cluster.FamilyOf(a) != f || r.Ask.Address(f).IsValid() && r.Ask.Address(f) != a {
 			continue
 		}
-		if r.Ask.Pool != "" && r.Ask.Pool != x.PoolOf(a) && r.Ask.Pool != x.claims[a].Pool {
+		c := x.claims[a]
+		if r.Ask.Pool != "" && r.Ask.Pool != x.PoolOf(a) && r.Ask.Pool != c.Pool {
 			continue
 		}
-		if !ok || !slices.Contains(r.Prefer, best) && slices.Contains(r.Prefer, a) {
+		if r.Ask.Reassign && !x.wouldGive(r, a) {
+			continue
+		}
+		if !ok || older(c.Since, x.claims[best].Since) {
 			best, ok = a, true
 		}
 	}
 	return best, ok
 }
 
+// older orders by age; what is not recorded yet is the youngest.
+func older(a, b time.Time) bool {
+	return !a.IsZero() && (b.IsZero() || a.Before(b))
+}
+
+// wouldGive reports whether the pools would give the address to the Service today.
+func (x *Index) wouldGive(r Request, a netip.Addr) bool {
+	s, ok := x.spanOf(a)
+	if !ok || s.pool.Draining {
+		return false
+	}
+	if x.claims[a].ReservedFor == r.Service {
+		return true
+	}
+	asked := r.Ask.Pool == s.pool.Name || slices.Contains(r.Ask.Addresses, a)
+	return s.usable(a) && s.pool.selects(r) && (s.pool.AutoAssign || asked)
+}
+
 // find looks for an address of a family. rest are the families to be looked for next, have is what there is already.
-func (x *Index) find(r Request, f cluster.Family, rest []cluster.Family, have map[cluster.Family]Grant) (Grant, *Problem) {
+func (x *Index) find(r Request, f cluster.Family, rest []cluster.Family, have map[cluster.Family]Change) (Change, *Problem) {
 	if a := r.Ask.Address(f); a.IsValid() {
 		return x.named(r, a)
 	}
-	pools, p := x.candidates(r, f)
-	if p != nil {
-		return Grant{}, p
+	if a, ok := x.reserved(r, f); ok {
+		return x.named(r, a)
 	}
-	for _, a := range r.Prefer {
-		if s, ok := x.spanOf(a); ok && cluster.FamilyOf(a) == f && !x.held(a) && s.usable(a) && slices.Contains(pools, s.pool) {
-			return Grant{a, s.pool.Name}, nil
-		}
+	pools, p := x.candidates(r, f)
+	if a, ok := x.preferred(r, f); ok {
+		return x.take(r, a)
+	}
+	if p != nil {
+		return Change{}, p
+	}
+	if a, _ := x.joinable(r, f, pools); a.IsValid() {
+		c, p := x.join(r, a, x.claims[a])
+		return Change{a, &c}, p
 	}
 	for _, g := range have {
 		for _, p := range pools {
-			if a := x.lowest(p, f); p.Name == g.Pool && a.IsValid() {
-				return Grant{a, p.Name}, nil
+			if p.Name != g.Claim.Pool {
+				continue
+			}
+			if a := x.lowest(p, f); a.IsValid() {
+				return x.take(r, a)
 			}
 		}
 	}
@@ -176,9 +246,47 @@ func (x *Index) find(r Request, f cluster.Family, rest []cluster.Family, have ma
 				break
 			}
 		}
-		return Grant{x.lowest(p, f), p.Name}, nil
+		return x.take(r, x.lowest(p, f))
 	}
-	return Grant{}, x.exhausted(pools, f)
+	return Change{}, x.exhausted(pools, f)
+}
+
+// take makes a free address the Service's.
+func (x *Index) take(r Request, a netip.Addr) (Change, *Problem) {
+	return Change{a, &Claim{Users: []User{{Service: r.Service}}, Pool: x.PoolOf(a)}}, nil
+}
+
+// reserved returns the lowest address of a family that is kept for the Service, in a pool that gives it out.
+func (x *Index) reserved(r Request, f cluster.Family) (best netip.Addr, ok bool) {
+	for _, a := range x.reservations[r.Service] {
+		s, inPool := x.spanOf(a)
+		if !inPool || cluster.FamilyOf(a) != f || s.pool.Draining || r.Ask.Pool != "" && r.Ask.Pool != s.pool.Name {
+			continue
+		}
+		if c := x.claims[a]; len(c.Users) > 0 {
+			if _, p := x.join(r, a, c); p != nil {
+				continue
+			}
+		}
+		return a, true
+	}
+	return best, false
+}
+
+// preferred returns an address that the Service had, if the pools and nobody else object. That a pool is draining or only
+// for those who ask does not matter: it is not a new address.
+func (x *Index) preferred(r Request, f cluster.Family) (netip.Addr, bool) {
+	if r.Ask.Reassign {
+		return netip.Addr{}, false
+	}
+	for _, a := range r.Prefer {
+		s, ok := x.spanOf(a)
+		if ok && cluster.FamilyOf(a) == f && !x.held(a) && s.usable(a) && s.pool.selects(r) &&
+			(r.Ask.Pool == "" || r.Ask.Pool == s.pool.Name) {
+			return a, true
+		}
+	}
+	return netip.Addr{}, false
 }
 
 func (x *Index) hasAll(p *pool, families []cluster.Family) bool {
@@ -186,38 +294,56 @@ func (x *Index) hasAll(p *pool, families []cluster.Family) bool {
 }
 
 // named answers a request for one address.
-func (x *Index) named(r Request, a netip.Addr) (Grant, *Problem) {
-	if c, ok := x.claims[a]; ok {
-		if len(c.Services) == 0 {
-			return Grant{}, problem(AddressTaken, nil, "%s is reserved by a VIP without Services: ask for another address", a)
-		}
-		p := problem(AddressTaken, nil, "%s belongs to Service %s: ask for another address, or delete that Service", a, c.Services[0])
-		p.By = c.Services[0]
-		return Grant{}, p
+func (x *Index) named(r Request, a netip.Addr) (Change, *Problem) {
+	c, held := x.claims[a]
+	mine := c.ReservedFor == r.Service
+	if held && len(c.Users) == 0 && !mine {
+		return Change{}, reservedForOthers(a, c.ReservedFor)
 	}
 	s, ok := x.spanOf(a)
 	switch {
+	case !ok && x.TakenBy(a) != "":
+		return Change{}, problem(AddressNotInPool, nil, "%s is not given out: it is %s: ask for another address", a, x.TakenBy(a))
 	case !ok:
-		return Grant{}, problem(AddressNotInPool, nil, "%s is in no IPPool%s: ask for another address, or add this one to a pool", a, x.andRefused())
+		return Change{}, problem(AddressNotInPool, nil, "%s is in no IPPool%s: ask for another address, or add this one to a pool", a, x.andRefused())
 	case r.Ask.Pool != "" && s.pool.Name != r.Ask.Pool:
-		return Grant{}, problem(AddressNotInPool, []*pool{s.pool}, "%s is in IPPool %s, but the Service names IPPool %s: change one of the two", a, s.pool.Name, r.Ask.Pool)
-	case !s.usable(a):
-		return Grant{}, problem(AddressNotInPool, []*pool{s.pool}, "%s is left out of IPPool %s by avoidBuggyIPs: ask for another address", a, s.pool.Name)
-	case !s.pool.selects(r):
-		return Grant{}, mismatch([]*pool{s.pool})
+		return Change{}, problem(AddressNotInPool, []*pool{s.pool}, "%s is in IPPool %s, but the Service names IPPool %s: change one of the two", a, s.pool.Name, r.Ask.Pool)
+	case !s.usable(a) && !mine:
+		return Change{}, problem(AddressNotInPool, []*pool{s.pool}, "%s is left out of IPPool %s by avoidBuggyIPs: ask for another address", a, s.pool.Name)
+	case !mine && !s.pool.selects(r):
+		return Change{}, mismatch([]*pool{s.pool})
+	case len(c.Users) > 0:
+		joined, p := x.join(r, a, c)
+		if p == nil && s.pool.Draining {
+			p = draining([]*pool{s.pool})
+		}
+		return Change{a, &joined}, p
+	case s.pool.Draining && !slices.Contains(r.Prefer, a):
+		return Change{}, draining([]*pool{s.pool})
 	}
-	return Grant{a, s.pool.Name}, nil
+	c.Pool = s.pool.Name
+	c.Users = []User{{Service: r.Service}}
+	return Change{a, &c}, nil
+}
+
+func reservedForOthers(a netip.Addr, by cluster.Name) *Problem {
+	if by == (cluster.Name{}) {
+		return problem(AddressTaken, nil, "%s is reserved by a VIP without Services: ask for another address, or delete that VIP", a)
+	}
+	p := problem(AddressTaken, nil, "%s is reserved for Service %s: ask for another address, or delete that VIP", a, by)
+	p.By = by
+	return p
 }
 
 // candidates returns the pools that the request may use and that have addresses of the family, in order of preference.
 func (x *Index) candidates(r Request, f cluster.Family) ([]*pool, *Problem) {
 	allowed := x.pools
 	if r.Ask.Pool != "" {
-		i := slices.IndexFunc(x.pools, func(p *pool) bool { return p.Name == r.Ask.Pool })
-		if i < 0 {
+		p := x.pool(r.Ask.Pool)
+		if p == nil {
 			return nil, x.unknown(r.Ask.Pool)
 		}
-		allowed = x.pools[i : i+1]
+		allowed = []*pool{p}
 	} else {
 		allowed = filter(allowed, func(p *pool) bool { return p.AutoAssign })
 		if len(allowed) == 0 {
@@ -228,22 +354,34 @@ func (x *Index) candidates(r Request, f cluster.Family) ([]*pool, *Problem) {
 	if len(selected) == 0 {
 		return nil, mismatch(allowed)
 	}
-	pools := filter(selected, func(p *pool) bool { return p.countOf(f).Total > 0 })
+	active := filter(selected, func(p *pool) bool { return !p.Draining })
+	if len(active) == 0 {
+		return nil, draining(selected)
+	}
+	pools := filter(active, func(p *pool) bool { return p.total[slot(f)] > 0 })
 	if len(pools) == 0 {
-		return nil, problem(FamilyUnavailable, selected, "no %s addresses in %s%s: add a prefix of that family to a pool, or take %s out of the Service's spec.ipFamilies",
-			f, poolList(names(selected)), x.andRefused(), f)
+		return nil, problem(FamilyUnavailable, active, "no %s addresses in %s%s: add a prefix of that family to a pool, or take %s out of the Service's spec.ipFamilies",
+			f, poolList(names(active)), x.andRefused(), f)
 	}
 	return pools, nil
 }
 
+func draining(pools []*pool) *Problem {
+	return problem(PoolDraining, pools, "%s: draining, so nothing new is given out: set spec.state to Active, or add another pool", poolList(names(pools)))
+}
+
 func (x *Index) exhausted(pools []*pool, f cluster.Family) *Problem {
-	var used, total int64
+	var used, free, total int64
 	for _, p := range pools {
-		c := p.countOf(f)
-		used, total = addSaturating(used, c.Total-c.Free), addSaturating(total, c.Total)
+		n := p.free(slot(f))
+		used, free, total = addSaturating(used, p.total[slot(f)]-n), addSaturating(free, n), addSaturating(total, p.total[slot(f)])
 	}
-	return problem(PoolExhausted, pools, "no free %s address in %s (%d of %d in use)%s: add addresses to a pool, or delete a Service of type LoadBalancer",
-		f, poolList(names(pools)), used, total, x.andRefused())
+	asked := ""
+	if free > 0 {
+		asked = fmt.Sprintf(", and %d asked for by name by Services that wait", free)
+	}
+	return problem(PoolExhausted, pools, "no free %s address in %s (%d of %d in use%s)%s: add addresses to a pool, or delete a Service of type LoadBalancer",
+		f, poolList(names(pools)), used, total, asked, x.andRefused())
 }
 
 func (x *Index) unknown(name string) *Problem {
@@ -295,13 +433,6 @@ func (x *Index) refusedNames() []string {
 
 func (p *pool) selects(r Request) bool {
 	return p.NamespaceSelector.Matches(r.NamespaceLabels) && p.ServiceSelector.Matches(r.Labels)
-}
-
-func (p *pool) countOf(f cluster.Family) Counts {
-	if f == cluster.IPv4 {
-		return p.count[0]
-	}
-	return p.count[1]
 }
 
 func names(pools []*pool) []string {

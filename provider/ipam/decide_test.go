@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/seamark-io/seamark/cluster"
 )
@@ -33,8 +34,24 @@ func poolOf(t testing.TB, name string, ranges ...string) cluster.Pool {
 
 func indexOf(pools ...cluster.Pool) *Index {
 	x := NewIndex()
-	x.SetPools(pools, nil)
+	x.SetPools(untaken(pools), nil)
 	return x
+}
+
+// untaken are pools that nobody else has a part of.
+func untaken(pools []cluster.Pool) (out []Pool) {
+	for _, p := range pools {
+		out = append(out, Pool{Pool: p})
+	}
+	return out
+}
+
+// usedBy is the claim of Services that have all their ports at an address.
+func usedBy(services ...string) (c Claim) {
+	for _, s := range services {
+		c.Users = append(c.Users, User{Service: service(s)})
+	}
+	return c
 }
 
 var (
@@ -57,6 +74,8 @@ func TestDecide(t *testing.T) {
 	private.NamespaceSelector = gold
 	manual := poolOf(t, "manual", "203.0.113.16/30")
 	manual.AutoAssign = false
+	drained := poolOf(t, "drained", "203.0.113.32/30")
+	drained.Draining = true
 	careful := poolOf(t, "careful", "203.0.112.254-203.0.113.1")
 	careful.AvoidBuggyIPs = true
 
@@ -102,11 +121,26 @@ func TestDecide(t *testing.T) {
 		{name: "keeps what it holds", pools: []cluster.Pool{a}, held: map[string]string{"192.0.2.3": "me"}, request: Request{Families: only4}, want: "192.0.2.3"},
 		{name: "keeps it when the pool is gone", held: map[string]string{"192.0.2.3": "me"}, request: Request{Families: only4}, want: "192.0.2.3"},
 		{name: "keeps it when the labels change", pools: []cluster.Pool{selected}, held: map[string]string{"203.0.113.5": "me"}, request: Request{Families: only4}, want: "203.0.113.5"},
-		{name: "two of one family: the one in the status stays", pools: []cluster.Pool{a}, held: map[string]string{"192.0.2.1": "me", "192.0.2.2": "me"},
-			request: Request{Families: only4, Prefer: addrs("192.0.2.2")}, want: "192.0.2.2", drop: "192.0.2.1"},
+		{name: "two of one family, equally old: the lowest stays", pools: []cluster.Pool{a}, held: map[string]string{"192.0.2.1": "me", "192.0.2.2": "me"},
+			request: Request{Families: only4, Prefer: addrs("192.0.2.2")}, want: "192.0.2.1", drop: "192.0.2.2"},
 		{name: "takes back what its status says", pools: []cluster.Pool{a}, request: Request{Families: only4, Prefer: addrs("192.0.2.3")}, want: "192.0.2.3"},
 		{name: "but not what another has", pools: []cluster.Pool{a}, held: map[string]string{"192.0.2.3": "other"}, request: Request{Families: only4, Prefer: addrs("192.0.2.3")}, want: "192.0.2.0"},
-		{name: "nor what is only for those who ask", pools: []cluster.Pool{a, manual}, request: Request{Families: only4, Prefer: addrs("203.0.113.17")}, want: "192.0.2.0"},
+		{name: "also from a pool for those who ask", pools: []cluster.Pool{a, manual}, request: Request{Families: only4, Prefer: addrs("203.0.113.17")}, want: "203.0.113.17"},
+		{name: "and from a draining pool", pools: []cluster.Pool{a, drained}, request: Request{Families: only4, Prefer: addrs("203.0.113.33")}, want: "203.0.113.33"},
+		{name: "but not from one whose selector leaves it out", pools: []cluster.Pool{a, selected}, request: Request{Families: only4, Prefer: addrs("203.0.113.5")}, want: "192.0.2.0"},
+
+		{name: "a draining pool gives nothing", pools: []cluster.Pool{drained}, request: Request{Families: only4}, reason: PoolDraining, says: "IPPool drained: draining"},
+		{name: "nor by name", pools: []cluster.Pool{drained, a}, request: Request{Families: only4, Ask: Ask{Addresses: addrs("203.0.113.33")}}, reason: PoolDraining},
+		{name: "nor to one that names it", pools: []cluster.Pool{drained, a}, request: Request{Families: only4, Ask: Ask{Pool: "drained"}}, reason: PoolDraining},
+		{name: "another pool does", pools: []cluster.Pool{drained, a}, request: Request{Families: only4}, want: "192.0.2.0"},
+		{name: "what is used in a draining pool stays", pools: []cluster.Pool{drained, a}, held: map[string]string{"203.0.113.33": "me"}, request: Request{Families: only4}, want: "203.0.113.33"},
+
+		{name: "reassign: out of a draining pool", pools: []cluster.Pool{drained, a}, held: map[string]string{"203.0.113.33": "me"},
+			request: Request{Families: only4, Ask: Ask{Reassign: true}, Prefer: addrs("203.0.113.33")}, want: "192.0.2.0", drop: "203.0.113.33"},
+		{name: "reassign: out of no pool", pools: []cluster.Pool{a}, held: map[string]string{"10.0.0.1": "me"}, request: Request{Families: only4, Ask: Ask{Reassign: true}}, want: "192.0.2.0", drop: "10.0.0.1"},
+		{name: "reassign: out of a pool whose selector leaves it out", pools: []cluster.Pool{a, selected}, held: map[string]string{"203.0.113.5": "me"}, request: Request{Families: only4, Ask: Ask{Reassign: true}}, want: "192.0.2.0", drop: "203.0.113.5"},
+		{name: "reassign: what fits stays", pools: []cluster.Pool{a, first}, held: map[string]string{"192.0.2.3": "me"}, request: Request{Families: only4, Ask: Ask{Reassign: true}}, want: "192.0.2.3"},
+		{name: "reassign: no other: stays", pools: []cluster.Pool{drained}, held: map[string]string{"203.0.113.33": "me"}, request: Request{Families: only4, Ask: Ask{Reassign: true}}, want: "203.0.113.33", reason: PoolDraining},
 
 		{name: "named pool", pools: []cluster.Pool{a, manual}, request: Request{Families: only4, Ask: Ask{Pool: "manual"}}, want: "203.0.113.16"},
 		{name: "named pool, later", pools: []cluster.Pool{a, manual}, held: map[string]string{"192.0.2.0": "me"}, request: Request{Families: only4, Ask: Ask{Pool: "manual"}}, want: "203.0.113.16", drop: "192.0.2.0"},
@@ -141,21 +175,23 @@ func TestDecide(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			x := NewIndex()
-			x.SetPools(tt.pools, tt.refused)
+			x.SetPools(untaken(tt.pools), tt.refused)
 			for a, s := range tt.held {
-				c := Claim{}
+				c := Claim{Since: time.Unix(1, 0)}
 				if s != "" {
-					c.Services = []cluster.Name{service(s)}
+					c.Users = usedBy(s).Users
 				}
 				x.Hold(addr(a), c)
 			}
 			tt.request.Service = me
 			d := x.Decide(tt.request)
-			for _, g := range d.Take {
-				x.Hold(g.Addr, Claim{Services: []cluster.Name{me}, Pool: g.Pool})
+			before := slices.Clone(x.HeldBy(me))
+			for _, c := range d.Changes {
+				x.Set(c)
 			}
-			if !slices.Equal(d.Addresses, addrs(tt.want)) || !slices.Equal(d.Drop, addrs(tt.drop)) {
-				t.Errorf("addresses %v, drop %v; want %q, drop %q (problem: %v)", d.Addresses, d.Drop, tt.want, tt.drop, d.Problem)
+			drop := slices.DeleteFunc(before, func(a netip.Addr) bool { return slices.Contains(x.HeldBy(me), a) })
+			if !slices.Equal(d.Addresses, addrs(tt.want)) || !slices.Equal(drop, addrs(tt.drop)) {
+				t.Errorf("addresses %v, drop %v; want %q, drop %q (problem: %v)", d.Addresses, drop, tt.want, tt.drop, d.Problem)
 			}
 			if got := reasonOf(d.Problem); got != tt.reason {
 				t.Errorf("reason %q; want %q", got, tt.reason)
@@ -169,13 +205,8 @@ func TestDecide(t *testing.T) {
 			if tt.reason == AddressTaken && tt.held["192.0.2.2"] == "other" && d.Problem.By != other {
 				t.Errorf("taken by %v; want %v", d.Problem.By, other)
 			}
-			if d.Problem == nil {
-				for _, a := range d.Drop {
-					x.Release(a)
-				}
-				if again := x.Decide(tt.request); len(again.Take)+len(again.Drop) > 0 || again.Problem != nil {
-					t.Errorf("a second time is no no-op: %+v", again)
-				}
+			if again := x.Decide(tt.request); len(again.Changes) > 0 || reasonOf(again.Problem) != tt.reason {
+				t.Errorf("a second time is no no-op: %+v", again)
 			}
 		})
 	}
@@ -214,18 +245,21 @@ func TestCounts(t *testing.T) {
 	careful := poolOf(t, "careful", "192.0.0.0/22", "192.0.8.5/32")
 	careful.AvoidBuggyIPs = true
 	x := indexOf(careful, poolOf(t, "six", "2001:db8::/64", "2001:db8:1::/126"), poolOf(t, "four", "0.0.0.0/1"), poolOf(t, "edge", "2001:db8:2::-2001:db8:2::7fff:ffff:ffff:fffe"))
-	for _, a := range addrs("192.0.0.1 192.0.1.0 2001:db8:1::1 10.0.0.1") {
-		x.Hold(a, Claim{})
+	for a, c := range map[string]Claim{"192.0.0.1": {Pool: "careful"}, "192.0.1.0": {Pool: "careful", Users: usedBy("a").Users},
+		"2001:db8:1::1": {Pool: "six", Users: usedBy("a", "b").Users}, "10.0.0.1": {Pool: "gone", Users: usedBy("c").Users}} {
+		x.Hold(addr(a), Claim{})
+		x.Hold(addr(a), c)
 	}
 	tests := []struct {
 		pool   string
 		v4, v6 Counts
 	}{
-		{pool: "careful", v4: Counts{Total: 4*254 + 1, Used: 2, Free: 4 * 254}},
+		{pool: "careful", v4: Counts{Total: 4*254 + 1, Used: 1, Reserved: 1, Free: 4 * 254}},
 		{pool: "six", v6: Counts{Total: maxCount, Used: 1, Free: maxCount}},
-		{pool: "four", v4: Counts{Total: 1 << 31, Used: 1, Free: 1<<31 - 1}},
+		{pool: "four", v4: Counts{Total: 1 << 31, Free: 1<<31 - 1}}, // 10.0.0.1 came from another
 		{pool: "edge", v6: Counts{Total: maxCount, Free: maxCount}},
 		{pool: "none"},
+		{pool: "gone", v4: Counts{Used: 1}},
 	}
 	for _, tt := range tests {
 		v4, v6 := x.CountsOf(tt.pool)

@@ -7,32 +7,57 @@ import (
 	"net/netip"
 	"slices"
 
+	"go4.org/netipx"
+
 	"github.com/seamark-io/seamark/cluster"
 )
 
-// Claim is who holds an address.
-type Claim struct {
-	// Services that use the address, sorted; none: it is held for nobody (a reservation, or on its way out).
-	Services []cluster.Name
-	// Pool that the address came from.
-	Pool string
-}
-
-// Index is the pools and the claims on their addresses, in a form that answers at once. The zero value is not usable:
-// NewIndex. It is not safe for concurrent use.
+// Index is the pools, the claims on their addresses, and what Services want of each other, in a form that answers at once.
+// What it answers does not depend on the order in which it was told. The zero value is not usable: NewIndex. It is not
+// safe for concurrent use.
 type Index struct {
 	pools     []*pool // in order of preference
+	byName    map[string]*pool
 	refused   map[string]string
 	spans     []ownedSpan // ordered by address; they do not overlap
+	taken     []Overlap   // ordered by address; they may overlap
 	claims    map[netip.Addr]Claim
 	byService map[cluster.Name][]netip.Addr // sorted
+	// reservations are the addresses that are reserved for a Service, in use or not; sorted.
+	reservations map[cluster.Name][]netip.Addr
+	// uses counts the claims by the pool that they name, also one that does not exist.
+	uses map[string]*[2]uses
+
+	// parties are the Services that share, byKey those of each key.
+	parties map[cluster.Name]party
+	byKey   map[string]map[cluster.Name]struct{}
+	// askers are the Services that ask for addresses by name, askedBy those of each address.
+	askers  map[cluster.Name]Request
+	askedBy map[netip.Addr][]cluster.Name
 }
 
-// pool is a valid pool and its free addresses.
-type pool struct {
+// Pool is a pool that gives out addresses: those of its ranges that are not taken.
+type Pool struct {
 	cluster.Pool
+	// Taken are the parts of its ranges that belong to somebody else.
+	Taken []Overlap
+}
+
+// Overlap is a range of a pool that belongs to somebody else.
+type Overlap struct {
+	netipx.IPRange
+	// By says whose, after "is": "part of the pod range of node n1"; or it is "IPPool" and a name.
+	By string
+	// older is true when it is an older pool, which gives the addresses out.
+	older bool
+}
+
+// pool is a Pool and its free addresses.
+type pool struct {
+	Pool
 	spans []*span
-	count [2]Counts // IPv4, IPv6
+	total [2]int64 // IPv4, IPv6
+	held  [2]int64 // claims on addresses that count in total
 }
 
 type ownedSpan struct {
@@ -40,39 +65,69 @@ type ownedSpan struct {
 	pool *pool
 }
 
+type uses struct{ used, reserved int64 }
+
 // Counts counts a pool's addresses of one family. Each is capped at math.MaxInt64.
 type Counts struct {
-	Total, Used, Free int64
+	// Total is how many it can give out if none is in use.
+	Total int64
+	// Used and Reserved are the claims with and without Services that came from the pool, wherever they lie today.
+	Used, Reserved int64
+	// Free is how many it can give out now.
+	Free int64
 }
 
 // NewIndex returns an Index without pools and claims.
 func NewIndex() *Index {
-	return &Index{claims: map[netip.Addr]Claim{}, byService: map[cluster.Name][]netip.Addr{}}
+	return &Index{
+		claims: map[netip.Addr]Claim{}, byService: map[cluster.Name][]netip.Addr{},
+		reservations: map[cluster.Name][]netip.Addr{}, uses: map[string]*[2]uses{},
+		parties: map[cluster.Name]party{}, byKey: map[string]map[cluster.Name]struct{}{},
+		askers: map[cluster.Name]Request{}, askedBy: map[netip.Addr][]cluster.Name{},
+	}
 }
 
-// SetPools replaces the pools; claims stay, also those on addresses that are in no pool any more. Valid pools must not
-// overlap (Judge). refused holds the names of the others and what is wrong with them.
-func (x *Index) SetPools(valid []cluster.Pool, refused map[string]string) {
-	x.pools, x.spans, x.refused = nil, nil, refused
-	for _, p := range valid {
+// SetPools replaces the pools; claims stay, also those on addresses that are in no pool any more. What two pools have in
+// common must be taken in one of them (Judge). refused holds the names of pools that give nothing out, and why.
+func (x *Index) SetPools(pools []Pool, refused map[string]string) {
+	x.pools, x.byName, x.spans, x.taken, x.refused = nil, map[string]*pool{}, nil, nil, refused
+	for _, p := range pools {
 		pool := &pool{Pool: p}
-		for _, r := range p.Ranges {
+		for _, r := range p.givable() {
 			s := newSpan(r, p.AvoidBuggyIPs)
 			pool.spans = append(pool.spans, s)
 			x.spans = append(x.spans, ownedSpan{s, pool})
-			c := &pool.count[familyIndex(r.From())]
-			c.Total = addSaturating(c.Total, s.size())
+			total := &pool.total[slot(cluster.FamilyOf(r.From()))]
+			*total = addSaturating(*total, s.size())
 		}
-		for i := range pool.count {
-			pool.count[i].Free = pool.count[i].Total
-		}
+		x.taken = append(x.taken, p.Taken...)
 		x.pools = append(x.pools, pool)
+		x.byName[p.Name] = pool
 	}
 	slices.SortFunc(x.spans, func(a, b ownedSpan) int { return a.From().Compare(b.From()) })
+	slices.SortStableFunc(x.taken, func(a, b Overlap) int { return a.From().Compare(b.From()) })
 	slices.SortFunc(x.pools, func(a, b *pool) int { return cmp.Or(a.compareRank(b), cmp.Compare(a.Name, b.Name)) })
 	for a := range x.claims {
-		x.countClaim(a, 1)
+		x.countHeld(a, 1)
 	}
+}
+
+// givable returns the pool's ranges without what is taken, in the order in which they are written.
+func (p *Pool) givable() (out []netipx.IPRange) {
+	if len(p.Taken) == 0 {
+		return p.Ranges
+	}
+	for _, r := range p.Ranges {
+		var b netipx.IPSetBuilder
+		b.AddRange(r)
+		for _, t := range p.Taken {
+			b.RemoveRange(t.IPRange)
+		}
+		if set, err := b.IPSet(); err == nil { // ranges that parsed make a set
+			out = append(out, set.Ranges()...)
+		}
+	}
+	return out
 }
 
 // compareRank orders pools that a request may use: by priority, and a pool that selects the Service before one that is
@@ -87,26 +142,37 @@ func (p *pool) compareRank(q *pool) int {
 	return cmp.Or(cmp.Compare(p.Priority, q.Priority), cmp.Compare(everybody(p), everybody(q)))
 }
 
-// Hold records that the address is held, in place of any earlier claim on it.
+// Set makes the change of a Decision.
+func (x *Index) Set(c Change) {
+	if c.Claim == nil {
+		x.Release(c.Addr)
+	} else {
+		x.Hold(c.Addr, *c.Claim)
+	}
+}
+
+// Hold records a claim on an address, in place of any earlier one.
 func (x *Index) Hold(a netip.Addr, c Claim) {
 	old, held := x.claims[a]
-	if held && old.Pool == c.Pool && slices.Equal(old.Services, c.Services) {
-		return
+	for _, u := range old.Users {
+		if !c.uses(u.Service) {
+			unlink(x.byService, u.Service, a)
+		}
 	}
-	for _, s := range old.Services {
-		x.unlink(s, a)
+	for _, u := range c.Users {
+		link(x.byService, u.Service, a)
 	}
-	c.Services = slices.Clone(c.Services)
-	slices.SortFunc(c.Services, cluster.Name.Compare)
-	for _, s := range c.Services {
-		addrs := x.byService[s]
-		i, _ := slices.BinarySearchFunc(addrs, a, netip.Addr.Compare)
-		x.byService[s] = slices.Insert(addrs, i, a)
+	if old.ReservedFor != c.ReservedFor {
+		unlink(x.reservations, old.ReservedFor, a)
+		link(x.reservations, c.ReservedFor, a)
 	}
+	if held {
+		x.countUse(a, old, -1)
+	} else {
+		x.countHeld(a, 1)
+	}
+	x.countUse(a, c, 1)
 	x.claims[a] = c
-	if !held {
-		x.countClaim(a, 1)
-	}
 }
 
 // Release forgets the claim on an address, if there is one.
@@ -115,26 +181,101 @@ func (x *Index) Release(a netip.Addr) {
 	if !held {
 		return
 	}
-	for _, s := range c.Services {
-		x.unlink(s, a)
+	for _, u := range c.Users {
+		unlink(x.byService, u.Service, a)
 	}
+	unlink(x.reservations, c.ReservedFor, a)
 	delete(x.claims, a)
-	x.countClaim(a, -1)
+	x.countUse(a, c, -1)
+	x.countHeld(a, -1)
+	x.freed(a)
+}
+
+func (x *Index) freed(a netip.Addr) {
 	if s, ok := x.spanOf(a); ok {
 		s.release(a)
 	}
 }
 
-func (x *Index) unlink(s cluster.Name, a netip.Addr) {
-	addrs := x.byService[s]
-	if i, ok := slices.BinarySearchFunc(addrs, a, netip.Addr.Compare); ok {
+// link adds an address to those of a Service; the zero Name has none.
+func link(m map[cluster.Name][]netip.Addr, s cluster.Name, a netip.Addr) {
+	if s == (cluster.Name{}) {
+		return
+	}
+	if i, linked := slices.BinarySearchFunc(m[s], a, netip.Addr.Compare); !linked {
+		m[s] = slices.Insert(m[s], i, a)
+	}
+}
+
+func unlink(m map[cluster.Name][]netip.Addr, s cluster.Name, a netip.Addr) {
+	addrs := m[s]
+	if i, linked := slices.BinarySearchFunc(addrs, a, netip.Addr.Compare); linked {
 		addrs = slices.Delete(addrs, i, i+1)
+		m[s] = addrs
 	}
 	if len(addrs) == 0 {
-		delete(x.byService, s)
-	} else {
-		x.byService[s] = addrs
+		delete(m, s)
 	}
+}
+
+// Describe tells what a Service wants, so that others find those that they can share with, and leave alone what somebody
+// asks for by name. It replaces what was told of it before.
+func (x *Index) Describe(r Request) {
+	x.Forget(r.Service)
+	if r.Invalid != nil {
+		return
+	}
+	if r.Sharing.Key != "" {
+		x.parties[r.Service] = party{r.Sharing, r.Ports}
+		if x.byKey[r.Sharing.Key] == nil {
+			x.byKey[r.Sharing.Key] = map[cluster.Name]struct{}{}
+		}
+		x.byKey[r.Sharing.Key][r.Service] = struct{}{}
+	}
+	if len(r.Ask.Addresses) > 0 {
+		x.askers[r.Service] = r
+		for _, a := range r.Ask.Addresses {
+			x.askedBy[a] = append(x.askedBy[a], r.Service)
+		}
+	}
+}
+
+// Forget takes back what Describe told. Addresses that the Service holds stay.
+func (x *Index) Forget(s cluster.Name) {
+	if p, ok := x.parties[s]; ok {
+		delete(x.parties, s)
+		delete(x.byKey[p.Key], s)
+		if len(x.byKey[p.Key]) == 0 {
+			delete(x.byKey, p.Key)
+		}
+	}
+	if r, ok := x.askers[s]; ok {
+		delete(x.askers, s)
+		for _, a := range r.Ask.Addresses {
+			x.askedBy[a] = slices.DeleteFunc(x.askedBy[a], func(n cluster.Name) bool { return n == s })
+			if len(x.askedBy[a]) == 0 {
+				delete(x.askedBy, a)
+			}
+			if !x.held(a) {
+				x.freed(a)
+			}
+		}
+	}
+}
+
+// asked returns a Service that asks for the address by name and may have it.
+func (x *Index) asked(a netip.Addr) (by cluster.Name, ok bool) {
+	askers := x.askedBy[a]
+	if len(askers) == 0 {
+		return cluster.Name{}, false
+	}
+	s, inPool := x.spanOf(a)
+	for _, name := range askers {
+		if inPool && s.pool.selects(x.askers[name]) {
+			return name, true
+		}
+	}
+	return cluster.Name{}, false
 }
 
 // HeldBy returns the addresses of a Service, sorted. The caller must not change the slice, nor keep it over a Hold or
@@ -150,7 +291,7 @@ func (x *Index) Claim(a netip.Addr) (Claim, bool) {
 // Claims returns all claims, in no order.
 func (x *Index) Claims() iter.Seq2[netip.Addr, Claim] { return maps.All(x.claims) }
 
-// PoolOf returns the name of the valid pool that the address lies in, or "".
+// PoolOf returns the name of the pool that can give the address out, or "".
 func (x *Index) PoolOf(a netip.Addr) string {
 	if s, ok := x.spanOf(a); ok {
 		return s.pool.Name
@@ -158,15 +299,42 @@ func (x *Index) PoolOf(a netip.Addr) string {
 	return ""
 }
 
-// CountsOf returns the counts of a valid pool for each family that it has; zero Counts for a family that it lacks.
-func (x *Index) CountsOf(name string) (ipv4, ipv6 Counts) {
-	for _, p := range x.pools {
-		if p.Name == name {
-			return p.count[0], p.count[1]
+// TakenBy says who else has the address of a pool; "": nobody.
+func (x *Index) TakenBy(a netip.Addr) string {
+	for _, t := range x.taken {
+		if t.Contains(a) && !t.older {
+			return t.By
 		}
 	}
-	return Counts{}, Counts{}
+	return ""
 }
+
+// CountsOf returns the counts of a pool for each family that it has; zero Counts for a family that it lacks. A pool that
+// does not exist or gives nothing out still has its uses.
+func (x *Index) CountsOf(name string) (ipv4, ipv6 Counts) {
+	var out [2]Counts
+	if p := x.byName[name]; p != nil {
+		for i := range out {
+			out[i].Total, out[i].Free = p.total[i], p.free(i)
+		}
+	}
+	if u := x.uses[name]; u != nil {
+		for i := range out {
+			out[i].Used, out[i].Reserved = u[i].used, u[i].reserved
+		}
+	}
+	return out[0], out[1]
+}
+
+// free returns how many addresses can be given out. A pool of 2^63 addresses or more has as many as it can say.
+func (p *pool) free(family int) int64 {
+	if p.total[family] == maxCount {
+		return maxCount
+	}
+	return p.total[family] - p.held[family]
+}
+
+func (x *Index) pool(name string) *pool { return x.byName[name] }
 
 func (x *Index) spanOf(a netip.Addr) (ownedSpan, bool) {
 	i, exact := slices.BinarySearchFunc(x.spans, a, func(s ownedSpan, a netip.Addr) int { return s.From().Compare(a) })
@@ -179,16 +347,25 @@ func (x *Index) spanOf(a netip.Addr) (ownedSpan, bool) {
 	return x.spans[i], true
 }
 
-func (x *Index) countClaim(a netip.Addr, n int64) {
-	s, ok := x.spanOf(a)
-	if !ok {
-		return
+func (x *Index) countHeld(a netip.Addr, n int64) {
+	if s, ok := x.spanOf(a); ok && s.usable(a) {
+		s.pool.held[slot(cluster.FamilyOf(a))] += n
 	}
-	c := &s.pool.count[familyIndex(a)]
-	c.Used += n
-	// A pool of 2^63 addresses or more has as many free as it can say.
-	if s.usable(a) && c.Total < maxCount {
-		c.Free -= n
+}
+
+func (x *Index) countUse(a netip.Addr, c Claim, n int64) {
+	u := x.uses[c.Pool]
+	if u == nil {
+		u = &[2]uses{}
+		x.uses[c.Pool] = u
+	}
+	if len(c.Users) > 0 {
+		u[slot(cluster.FamilyOf(a))].used += n
+	} else {
+		u[slot(cluster.FamilyOf(a))].reserved += n
+	}
+	if *u == [2]uses{} {
+		delete(x.uses, c.Pool)
 	}
 }
 
@@ -199,11 +376,20 @@ func (x *Index) lowest(p *pool, f cluster.Family) netip.Addr {
 		if cluster.FamilyOf(s.From()) != f {
 			continue
 		}
-		if a := s.lowest(x.claims); a.IsValid() {
+		if a := s.lowest(x.spoken); a.IsValid() {
 			return a
 		}
 	}
 	return netip.Addr{}
+}
+
+// spoken reports whether an address is not for those who ask for any.
+func (x *Index) spoken(a netip.Addr) bool {
+	if x.held(a) {
+		return true
+	}
+	_, asked := x.asked(a)
+	return asked
 }
 
 func (x *Index) held(a netip.Addr) bool {
@@ -211,8 +397,9 @@ func (x *Index) held(a netip.Addr) bool {
 	return ok
 }
 
-func familyIndex(a netip.Addr) int {
-	if a.Is4() {
+// slot is the place of a family in a pair of counts.
+func slot(f cluster.Family) int {
+	if f == cluster.IPv4 {
 		return 0
 	}
 	return 1

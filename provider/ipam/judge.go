@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"go4.org/netipx"
@@ -20,65 +21,132 @@ type Candidate struct {
 	Addresses []string
 	// Problem with anything but the addresses; nil: none.
 	Problem error
-	// Created decides between pools that overlap: the older one stays.
+	// Created decides between pools that overlap: the older one gives the addresses out.
 	Created time.Time
+	// Deleted is true for a pool that is only there until its last address is free.
+	Deleted bool
 }
 
-// Verdict is what is wrong with a pool that must not be used.
+// Foreign is a range that something other than pools uses.
+type Foreign struct {
+	netipx.IPRange
+	// By says what, after "is": "part of the pod range of node n1".
+	By string
+}
+
+// Verdict is what there is to say about a pool.
 type Verdict struct {
-	// Overlap is true when the pool is fine by itself but shares addresses with another.
-	Overlap bool
-	// Message says what to change.
-	Message string
+	// Refused says why the pool gives nothing out, and what to change; empty: it does.
+	Refused string
+	// Deleted is true when that is because somebody deleted it.
+	Deleted bool
+	// Overlaps are the parts of its addresses that are somebody else's as well; an older pool may give them out all the same.
+	Overlaps []Overlap
 }
 
-// Judge sorts pools into those that can be used, ordered by name, and those that cannot, with the reason by name.
-// A pool with a problem in its own addresses does not count against others. Of two that overlap the one created later
-// (then the one whose name comes later) is refused; a refused pool does not count against the next.
-func Judge(candidates []Candidate) (valid []cluster.Pool, refused map[string]Verdict) {
-	refused = map[string]Verdict{}
+// Judge decides which pools give out addresses, ordered by name, and has a verdict on every pool. Of what two pools have in
+// common the older one (then the one whose name comes first) gives it out. What is foreign no pool gives out. A pool with a
+// problem in its own addresses does not count against others.
+func Judge(candidates []Candidate, foreign []Foreign) (pools []Pool, verdicts map[string]Verdict) {
+	verdicts = make(map[string]Verdict, len(candidates))
 	byAge := slices.Clone(candidates)
 	slices.SortFunc(byAge, func(a, b Candidate) int {
 		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Name, b.Name))
 	})
-	var taken []poolRange
-	for _, c := range byAge {
+	for i := range byAge {
+		c := &byAge[i]
 		ranges, problems := cluster.ParseRanges(c.Addresses)
 		if len(problems) == 0 && c.Problem != nil {
 			problems = []error{c.Problem}
 		}
-		if len(problems) > 0 {
-			refused[c.Name] = Verdict{Message: errors.Join(problems...).Error()}
-			continue
+		v := Verdict{Deleted: c.Deleted}
+		switch {
+		case len(problems) > 0:
+			v.Refused = errors.Join(problems...).Error()
+		case c.Deleted:
+			v.Refused = "the pool is being deleted: it goes when the last of its addresses is free"
+		default:
+			c.Ranges = ranges
 		}
-		if r, other, ok := firstOverlap(ranges, taken); ok {
-			refused[c.Name] = Verdict{Overlap: true, Message: fmt.Sprintf(
-				"%s overlaps %s of IPPool %s, which is older: take it out of one of the two", r, other.IPRange, other.pool)}
-			continue
-		}
-		for _, r := range ranges {
-			taken = append(taken, poolRange{r, c.Name})
-		}
-		pool := c.Pool
-		pool.Ranges = ranges
-		valid = append(valid, pool)
+		verdicts[c.Name] = v
 	}
-	slices.SortFunc(valid, func(a, b cluster.Pool) int { return cmp.Compare(a.Name, b.Name) })
-	return valid, refused
-}
-
-type poolRange struct {
-	netipx.IPRange
-	pool string
-}
-
-func firstOverlap(ranges []netipx.IPRange, taken []poolRange) (netipx.IPRange, poolRange, bool) {
-	for _, r := range ranges {
-		for _, t := range taken {
-			if r.Overlaps(t.IPRange) {
-				return r, t, true
+	for i, c := range byAge {
+		v := verdicts[c.Name]
+		if v.Refused != "" {
+			continue
+		}
+		for j, other := range byAge {
+			if i != j {
+				v.Overlaps = append(v.Overlaps, overlaps(c.Ranges, other.Ranges, "IPPool "+other.Name, i < j)...)
 			}
 		}
+		for _, f := range foreign {
+			v.Overlaps = append(v.Overlaps, overlaps(c.Ranges, []netipx.IPRange{f.IPRange}, f.By, false)...)
+		}
+		slices.SortStableFunc(v.Overlaps, func(a, b Overlap) int {
+			return cmp.Or(a.From().Compare(b.From()), a.To().Compare(b.To()), cmp.Compare(a.By, b.By))
+		})
+		pool := Pool{Pool: c.Pool}
+		for _, o := range v.Overlaps {
+			if !o.older {
+				pool.Taken = append(pool.Taken, o)
+			}
+		}
+		if len(pool.givable()) == 0 {
+			v.Refused = "none of its addresses is its own: " + Describe(v.Overlaps) + ": use others"
+		} else {
+			pools = append(pools, pool)
+		}
+		verdicts[c.Name] = v
 	}
-	return netipx.IPRange{}, poolRange{}, false
+	slices.SortFunc(pools, func(a, b Pool) int { return cmp.Compare(a.Name, b.Name) })
+	return pools, verdicts
+}
+
+// overlaps returns what the ranges have in common with those of somebody else. older is true when the addresses are ours
+// all the same.
+func overlaps(ranges, others []netipx.IPRange, by string, older bool) (out []Overlap) {
+	for _, r := range ranges {
+		for _, o := range others {
+			if !r.Overlaps(o) {
+				continue
+			}
+			from, to := r.From(), r.To()
+			if from.Less(o.From()) {
+				from = o.From()
+			}
+			if o.To().Less(to) {
+				to = o.To()
+			}
+			out = append(out, Overlap{IPRange: netipx.IPRangeFrom(from, to), By: by, older: older})
+		}
+	}
+	return out
+}
+
+// Describe writes overlaps for a person, the first few of them.
+func Describe(list []Overlap) string {
+	const most = 5
+	var parts []string
+	for _, o := range list[:min(most, len(list))] {
+		text := o.IPRange.String()
+		if o.From() == o.To() {
+			text = o.From().String()
+		} else if p, ok := o.Prefix(); ok {
+			text = p.String()
+		}
+		switch {
+		case o.older:
+			text += " is also in " + o.By + ", which is younger and does not give them out"
+		case strings.HasPrefix(o.By, "IPPool "):
+			text += " is also in " + o.By + ", which is older and gives them out"
+		default:
+			text += " is " + o.By
+		}
+		parts = append(parts, text)
+	}
+	if n := len(list) - most; n > 0 {
+		parts = append(parts, fmt.Sprintf("%d more", n))
+	}
+	return strings.Join(parts, "; ")
 }

@@ -28,9 +28,19 @@ const (
 	AddressNotInPool Reason = "AddressNotInPool"
 	// AddressTaken: the Service names an address that something else holds.
 	AddressTaken Reason = "AddressTaken"
+	// PoolDraining: every pool that comes into question is draining.
+	PoolDraining Reason = "PoolDraining"
+	// SharingConflict: the Service cannot share an address with those that use it, or not all of its ports there.
+	SharingConflict Reason = "SharingConflict"
 	// InvalidRequest: the annotations cannot be read or contradict the Service's IP families.
 	InvalidRequest Reason = "InvalidRequest"
 )
+
+// Reasons returns all reasons.
+func Reasons() []Reason {
+	return []Reason{NoPool, PoolUnknown, PoolNotReady, PoolExhausted, PoolDraining, SelectorMismatch, FamilyUnavailable,
+		AddressNotInPool, AddressTaken, SharingConflict, InvalidRequest}
+}
 
 // Problem is why a request, or a part of it, cannot be met. It is an error whose text says what to change.
 type Problem struct {
@@ -38,7 +48,8 @@ type Problem struct {
 	Message string
 	// Pools that are full, invalid or unfit, by name.
 	Pools []string
-	// By is the Service that holds the address, for AddressTaken; the zero Name for a reservation.
+	// By is the Service that holds the address or the port, for AddressTaken and SharingConflict; the zero Name where there
+	// is none, or more than one.
 	By cluster.Name
 }
 

@@ -26,12 +26,9 @@ func newSpan(r netipx.IPRange, avoidBuggy bool) *span {
 	return &span{IPRange: r, avoidBuggy: avoidBuggy, next: r.From(), inFreed: map[netip.Addr]struct{}{}}
 }
 
-// lowest returns the lowest usable address without a claim; the zero Addr when there is none.
-func (s *span) lowest(claims map[netip.Addr]Claim) netip.Addr {
-	held := func(a netip.Addr) bool {
-		_, ok := claims[a]
-		return ok
-	}
+// lowest returns the lowest usable address that is not held; the zero Addr when there is none. Who stops holding an
+// address must release it.
+func (s *span) lowest(held func(netip.Addr) bool) netip.Addr {
 	for len(s.freed) > 0 {
 		if a := s.freed[0]; !held(a) {
 			return a

@@ -54,7 +54,7 @@ type Builder struct {
 type known struct {
 	svc    *cluster.Service
 	slices []*cluster.Slice
-	vips   []netip.Addr
+	vips   []*cluster.VIP
 	round  int
 }
 
@@ -117,9 +117,9 @@ func (b *Builder) update(snap *cluster.Snapshot) {
 			continue
 		}
 		seen++
-		list, vips := snap.Slices[name], snap.VIPsOf(svc)
+		list, vips := snap.Slices[name], snap.GrantsOf(svc)
 		old := b.known[name]
-		if old != nil && old.svc == svc && slices.Equal(old.slices, list) && slices.Equal(old.vips, vips) {
+		if old != nil && old.svc == svc && slices.Equal(old.slices, list) && slices.EqualFunc(old.vips, vips, (*cluster.VIP).SameGrants) {
 			old.round = b.round
 			continue
 		}
@@ -172,8 +172,8 @@ func (b *tableBuilder) reset() {
 }
 
 // update builds a Service.
-func (b *tableBuilder) update(snap *cluster.Snapshot, svc *cluster.Service, vips []netip.Addr) {
-	vips = slices.DeleteFunc(slices.Clone(vips), func(a netip.Addr) bool { return cluster.FamilyOf(a) != b.family })
+func (b *tableBuilder) update(snap *cluster.Snapshot, svc *cluster.Service, vips []*cluster.VIP) {
+	vips = slices.DeleteFunc(slices.Clone(vips), func(v *cluster.VIP) bool { return cluster.FamilyOf(v.Address) != b.family })
 	out, problems := b.service(snap, svc, vips)
 	old := b.built[svc.Name]
 	if old.out.equal(out) && slices.Equal(old.problems, problems) {
@@ -251,12 +251,15 @@ func (b *tableBuilder) assemble() {
 }
 
 // service returns what the table has because of one Service, nil if nothing.
-func (b *tableBuilder) service(snap *cluster.Snapshot, svc *cluster.Service, vips []netip.Addr) (*Service, []Problem) {
+func (b *tableBuilder) service(snap *cluster.Snapshot, svc *cluster.Service, vips []*cluster.VIP) (*Service, []Problem) {
 	ip := svc.ClusterIPOf(b.family)
 	if !ip.IsValid() {
 		return nil, nil
 	}
-	out := &Service{ClusterIP: ip, VIPs: vips}
+	out := &Service{ClusterIP: ip}
+	for _, v := range vips {
+		out.VIPs = append(out.VIPs, v.Address)
+	}
 	if slices.Contains(b.cfg.localDNS, ip) {
 		// An address of this node like any other: the kernel refuses what nobody listens for, and replies to the node's own
 		// queries, which no connection vouches for, must get in.
@@ -278,7 +281,7 @@ func (b *tableBuilder) service(snap *cluster.Snapshot, svc *cluster.Service, vip
 }
 
 // port adds the frontends of one port. It returns how many endpoints cannot be used.
-func (b *tableBuilder) port(snap *cluster.Snapshot, svc *cluster.Service, port cluster.ServicePort, ip netip.Addr, vips []netip.Addr, out *Service) (bad int) {
+func (b *tableBuilder) port(snap *cluster.Snapshot, svc *cluster.Service, port cluster.ServicePort, ip netip.Addr, vips []*cluster.VIP, out *Service) (bad int) {
 	eps := snap.EligibleEndpoints(svc, port, b.family, b.cfg.node)
 	bad = b.dropForeign(&eps.Cluster)
 	b.dropForeign(&eps.Local)
@@ -320,8 +323,11 @@ func (b *tableBuilder) port(snap *cluster.Snapshot, svc *cluster.Service, port c
 		}
 	}
 	for _, vip := range vips {
+		if !vip.Serves(svc.Name, cluster.Port{Protocol: port.Protocol, Number: port.Port}) {
+			continue // another Service has it
+		}
 		fr := external
-		fr.Addr, fr.Sources = vip, b.sources(svc, vip)
+		fr.Addr, fr.Sources = vip.Address, b.sources(svc, vip.Address)
 		out.Frontends = append(out.Frontends, fr)
 	}
 	if port.NodePort == 0 {

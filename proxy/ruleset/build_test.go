@@ -295,6 +295,25 @@ func TestVIPControl(t *testing.T) {
 	}
 }
 
+// TestSharedVIP: each Service has at a shared VIP the ports that the VIP gives it, and no others, whatever its spec says.
+func TestSharedVIP(t *testing.T) {
+	two := append(port(web[0], noNodePort), cluster.ServicePort{Name: "https", Protocol: cluster.TCP, Port: 443})
+	snap := Snapshot(node1,
+		Service("a", "10.96.0.1", two, lb("192.0.2.1")), Slice("a", append(webEP, cluster.SlicePort{Name: "https", Protocol: cluster.TCP, Port: 8443}), "10.244.1.2@n1"),
+		Service("b", "10.96.0.2", two, lb("192.0.2.1")), Slice("b", append(webEP, cluster.SlicePort{Name: "https", Protocol: cluster.TCP, Port: 8443}), "10.244.1.3@n1"),
+	)
+	vip := snap.VIPs[netip.MustParseAddr("192.0.2.1")]
+	vip.Services = []cluster.Name{Name("a"), Name("b")}
+	vip.Ports = map[cluster.Name][]cluster.Port{Name("a"): {{Protocol: cluster.TCP, Number: 80}}, Name("b"): {{Protocol: cluster.TCP, Number: 443}}}
+	rs := build(t, snap)
+	for dst, want := range map[string]string{"192.0.2.1:80": "10.244.1.2:8080", "192.0.2.1:443": "10.244.1.3:8443", "10.96.0.2:80": "10.244.1.3:8080"} {
+		p := packet{src: netip.MustParseAddr("10.244.1.9"), dst: netip.MustParseAddrPort(dst), protocol: cluster.TCP, state: ruleset.New}
+		if got := text(tableFor(&rs, p.src), p); !strings.HasSuffix(got, want) {
+			t.Errorf("%s: got %q, want %q", dst, got, want)
+		}
+	}
+}
+
 // TestAffinity: a client keeps its endpoint as long as it is there, whatever happens to the others.
 func TestAffinity(t *testing.T) {
 	sticky := func(eps ...string) *host {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -21,13 +22,14 @@ import (
 // resubscribe is the pause before the kernel is asked again after a subscription failed.
 const resubscribe = time.Second
 
-// Watcher knows the interfaces that have addresses. Its methods may be called from any goroutine.
+// Watcher knows the interfaces that have addresses, and the default gateways. Its methods may be called from any goroutine.
 type Watcher struct {
 	log     *slog.Logger
 	changed chan struct{}
 
-	mu     sync.Mutex
-	ifaces []plan.Interface
+	mu       sync.Mutex
+	ifaces   []plan.Interface
+	gateways []netip.Addr
 
 	// up and ups belong to Run: whether each interface, by index, was last seen up, and how often it came up.
 	up  map[int]bool
@@ -46,7 +48,14 @@ func (w *Watcher) Interfaces() []plan.Interface {
 	return w.ifaces
 }
 
-// Changed is signalled when Interfaces returns something new. It holds one signal; it is for one reader.
+// Gateways returns the next hops of the default routes, sorted. The slice must not be changed.
+func (w *Watcher) Gateways() []netip.Addr {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.gateways
+}
+
+// Changed is signalled when Interfaces or Gateways returns something new. It holds one signal; it is for one reader.
 func (w *Watcher) Changed() <-chan struct{} { return w.changed }
 
 // Run watches until ctx ends, and returns its error then. It watches the network namespace of the thread it is called on.
@@ -72,11 +81,12 @@ func (w *Watcher) Run(ctx context.Context) error {
 // watch subscribes first and reads after, so that no change falls between the two.
 func (w *Watcher) watch(ctx context.Context) error {
 	done := make(chan struct{})
-	links, addrs := make(chan netlink.LinkUpdate, 64), make(chan netlink.AddrUpdate, 64)
+	links, addrs, routes := make(chan netlink.LinkUpdate, 64), make(chan netlink.AddrUpdate, 64), make(chan netlink.RouteUpdate, 64)
 	defer func() {
 		close(done)
 		go drain(links) // the senders block until they see that their socket is closed
 		go drain(addrs)
+		go drain(routes)
 	}()
 	var failure error
 	failed := make(chan struct{})
@@ -85,16 +95,25 @@ func (w *Watcher) watch(ctx context.Context) error {
 	if err := netlink.LinkSubscribeWithOptions(links, done, netlink.LinkSubscribeOptions{ErrorCallback: onError}); err != nil {
 		close(links)
 		close(addrs)
+		close(routes)
 		return fmt.Errorf("subscribe to link events: %w", err)
 	}
 	if err := netlink.AddrSubscribeWithOptions(addrs, done, netlink.AddrSubscribeOptions{ErrorCallback: onError}); err != nil {
 		close(addrs)
+		close(routes)
 		return fmt.Errorf("subscribe to address events: %w", err)
 	}
-	for {
-		if err := w.refresh(); err != nil {
-			return err
+	if err := netlink.RouteSubscribeWithOptions(routes, done, netlink.RouteSubscribeOptions{ErrorCallback: onError}); err != nil {
+		close(routes)
+		return fmt.Errorf("subscribe to route events: %w", err)
+	}
+	for fresh := false; ; {
+		if !fresh {
+			if err := w.refresh(); err != nil {
+				return err
+			}
 		}
+		fresh = false
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -108,6 +127,14 @@ func (w *Watcher) watch(ctx context.Context) error {
 		case _, ok := <-addrs:
 			if !ok {
 				return errors.New("address events ended")
+			}
+		case u, ok := <-routes:
+			switch {
+			case !ok:
+				return errors.New("route events ended")
+			case !isDefault(&u.Route):
+				fresh = true // the many routes of pods do not matter
+				continue
 			}
 		}
 		w.catchUp(links, addrs)
@@ -130,6 +157,39 @@ func (w *Watcher) catchUp(links <-chan netlink.LinkUpdate, addrs <-chan netlink.
 	}
 }
 
+func isDefault(r *netlink.Route) bool {
+	if r.Dst == nil {
+		return true
+	}
+	ones, _ := r.Dst.Mask.Size()
+	return ones == 0
+}
+
+// defaultGateways returns the next hops of the default routes, sorted.
+func defaultGateways() ([]netip.Addr, error) {
+	routes, err := netlink.RouteList(nil, netlink.FAMILY_ALL)
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return nil, fmt.Errorf("list routes: %w", err)
+	}
+	var out []netip.Addr
+	for i := range routes {
+		if !isDefault(&routes[i]) {
+			continue
+		}
+		hops := []net.IP{routes[i].Gw}
+		for _, hop := range routes[i].MultiPath {
+			hops = append(hops, hop.Gw)
+		}
+		for _, gw := range hops {
+			if a, ok := netip.AddrFromSlice(gw); ok {
+				out = append(out, a.Unmap())
+			}
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out), nil
+}
+
 func (w *Watcher) saw(l *netlink.LinkAttrs) {
 	up := isUp(l)
 	if up && !w.up[l.Index] {
@@ -150,6 +210,10 @@ func (w *Watcher) refresh() error {
 	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 		return fmt.Errorf("list addresses: %w", err)
+	}
+	gateways, err := defaultGateways()
+	if err != nil {
+		return err
 	}
 	prefixes := map[int][]netip.Prefix{}
 	for _, a := range addrs {
@@ -179,8 +243,8 @@ func (w *Watcher) refresh() error {
 
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.ifaces == nil || !slices.EqualFunc(w.ifaces, ifaces, equal) {
-		w.ifaces = ifaces
+	if w.ifaces == nil || !slices.EqualFunc(w.ifaces, ifaces, equal) || !slices.Equal(w.gateways, gateways) {
+		w.ifaces, w.gateways = ifaces, gateways
 		select {
 		case w.changed <- struct{}{}:
 		default:

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
@@ -21,42 +22,83 @@ const (
 	chunk = 1024
 	// sendBuffer holds a transaction: it is sent at once, or not at all (EMSGSIZE). 10,000 VIPs take some 500 KiB.
 	sendBuffer = 8 << 20
+	// lookEvery is the least time between two looks at what the kernel has.
+	lookEvery = 10 * time.Second
 )
 
 // Responder keeps the table. Its methods may be called from any goroutine.
 type Responder struct {
 	mu sync.Mutex
-	// have is what the rules in the kernel redirect to; nil until this process has made the table.
-	have *redirect
+	// have is what the rules in the kernel redirect to; nil until this process has made the table. vips are those in its
+	// sets, sorted, and looked is when that was last compared with the kernel.
+	have      *redirect
+	vips      []netip.Addr
+	looked    time.Time
+	lookEvery time.Duration
 }
 
 // redirect are the addresses that echo requests are handed to; invalid: none of that family.
 type redirect struct{ ipv4, ipv6 netip.Addr }
 
 // New returns a Responder that has done nothing.
-func New() *Responder { return &Responder{} }
+func New() *Responder { return &Responder{lookEvery: lookEvery} }
 
 // Set makes the host answer for the wanted VIPs and for no others, in one transaction. The first Set of a process replaces
-// what an earlier one left; later ones compare with what the kernel has, so that they also mend what was changed behind
-// their back.
+// what an earlier one left. Later ones change what differs from the last; now and then they compare with what the kernel
+// has, so that they also mend what was changed behind their back.
 func (r *Responder) Set(_ context.Context, wanted plan.Ping) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	to := redirect{wanted.IPv4, wanted.IPv6}
+	vips := slices.SortedFunc(slices.Values(wanted.VIPs), netip.Addr.Compare)
+	made := r.have != nil && *r.have == to
+	look := time.Since(r.looked) >= r.lookEvery
+	if made && !look && slices.Equal(r.vips, vips) {
+		return nil
+	}
 	conn, err := nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error { return c.SetWriteBuffer(sendBuffer) }))
 	if err != nil {
 		return fmt.Errorf("open nftables: %w", err)
 	}
-	to := redirect{wanted.IPv4, wanted.IPv6}
-	if r.have == nil || *r.have != to || !r.update(conn, wanted) {
-		if err := rebuild(conn, wanted); err != nil {
-			return fmt.Errorf("build table inet %s: %w", Table, err)
-		}
+	switch {
+	case made && !look:
+		err = r.follow(conn, vips)
+	case !made || !r.update(conn, wanted):
+		err = rebuild(conn, wanted)
 	}
-	if err := conn.Flush(); err != nil {
+	if err == nil {
+		err = conn.Flush()
+	}
+	if err != nil {
 		r.have = nil
 		return fmt.Errorf("change table inet %s: %w", Table, err)
 	}
-	r.have = &to
+	if look || !made {
+		r.looked = time.Now()
+	}
+	r.have, r.vips = &to, vips
+	return nil
+}
+
+// follow queues the difference between the VIPs of the last Set and those of this one.
+func (r *Responder) follow(conn *nftables.Conn, vips []netip.Addr) error {
+	missing := func(from, in []netip.Addr, set *nftables.Set) (out []netip.Addr) {
+		for _, a := range from {
+			if _, found := slices.BinarySearchFunc(in, a, netip.Addr.Compare); !found && holds(set, a) {
+				out = append(out, a)
+			}
+		}
+		return out
+	}
+	for _, set := range sets(&nftables.Table{Name: Table, Family: nftables.TableFamilyINet}) {
+		err := change(missing(r.vips, vips, set), func(e []nftables.SetElement) error { return conn.SetDeleteElements(set, e) })
+		if err == nil {
+			err = change(missing(vips, r.vips, set), func(e []nftables.SetElement) error { return conn.SetAddElements(set, e) })
+		}
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

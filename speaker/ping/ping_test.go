@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/seamark-io/seamark/speaker/internal/netlab"
 	"github.com/seamark-io/seamark/speaker/plan"
@@ -128,6 +129,7 @@ func TestTable(t *testing.T) {
 	foreign := here.Run("nft list table inet foreign")
 
 	r := New()
+	r.lookEvery = 0
 	set(t, r, wanted)
 	const want = `table inet seamark-ping {
 	set vips4 {
@@ -177,6 +179,22 @@ func TestTable(t *testing.T) {
 			t.Errorf("after someone changed %s: got\n%s", name, got)
 		}
 	}
+	// Between two looks only what differs from the last Set is changed; if the kernel does not have what is to be changed, all
+	// is made anew.
+	r.lookEvery = time.Hour
+	set(t, r, plan.Ping{VIPs: []netip.Addr{vip4}, IPv4: host4, IPv6: host6})
+	if got := list(); strings.Contains(got, "fd00::100") {
+		t.Errorf("after a VIP went: got\n%s", got)
+	}
+	here.Run("nft delete table inet " + Table)
+	if err := r.Set(t.Context(), wanted); err == nil {
+		t.Error("no error although the table is gone")
+	}
+	set(t, r, wanted)
+	if got := list(); got != want {
+		t.Errorf("after the next Set: got\n%s", got)
+	}
+	r.lookEvery = 0
 	generation := here.Run("nft --handle list table inet " + Table)
 	set(t, r, wanted)
 	if here.Run("nft --handle list table inet "+Table) != generation {

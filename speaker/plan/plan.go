@@ -12,6 +12,7 @@ import (
 func Build(snap *cluster.Snapshot, facts Facts) Plan {
 	b := newBuilder(snap, facts)
 	plan := Plan{BGP: b.sessions(), Decisions: make([]Decision, 0, len(snap.VIPs))}
+	plan.Own = b.ownAddresses()
 	plan.Ping.IPv4, plan.Ping.IPv6 = b.hostAddress(cluster.IPv4), b.hostAddress(cluster.IPv6)
 	for _, vip := range b.sortedVIPs() {
 		u := b.use(vip)
@@ -105,15 +106,11 @@ type use struct {
 // use finds the Services that a VIP may be announced for. One is enough; if there is none, the reason is that of the
 // Service that came furthest.
 func (b *builder) use(vip *cluster.VIP) use {
-	u := use{addr: vip.Address, pool: b.snap.Pools[vip.Pool], services: vip.Services}
+	u := use{addr: vip.Address, pool: b.poolOf(vip), services: vip.Services}
 	node, isNode := b.nodeIPs[vip.Address]
 	switch {
 	case len(vip.Services) == 0:
 		u.reason = because(Reserved, "no Service uses it")
-	case u.pool == nil:
-		u.reason = because(PoolNotFound, "its IPPool %q does not exist or is not valid", vip.Pool)
-	case !u.pool.Contains(vip.Address):
-		u.reason = because(NotInPool, "IPPool %s does not hold it any more", vip.Pool)
 	case isNode:
 		u.reason = because(NodeAddress, "it is the InternalIP of node %s: take it out of IPPool %s", node, vip.Pool)
 	}
@@ -144,6 +141,15 @@ func (b *builder) use(vip *cluster.VIP) use {
 		u.services, u.reason = serving, Reason{}
 	}
 	return u
+}
+
+// poolOf returns the pool whose settings the VIP has. Whether the pool still holds it does not matter: what was given out is
+// announced. If somebody removed the pool by force, it is announced in every way.
+func (b *builder) poolOf(vip *cluster.VIP) *cluster.Pool {
+	if p := b.snap.Pools[vip.Pool]; p != nil {
+		return p
+	}
+	return &cluster.Pool{Name: vip.Pool, ARP: &cluster.ARPAnnounce{}, BGP: &cluster.BGPAnnounce{}}
 }
 
 // Ranks of a Service on its way to being announced: what it takes for one reason to hide another.

@@ -127,8 +127,8 @@ func TestDecisions(t *testing.T) {
 		{"Service gone", func(s *cluster.Snapshot, _ *Facts) { delete(s.Services, name("web")) }, v4, "ServiceNotFound"},
 		{"Service of another type", func(s *cluster.Snapshot, _ *Facts) { svc(s).Type = cluster.ClusterIP }, v4, "NotLoadBalancer"},
 		{"status without it", func(s *cluster.Snapshot, _ *Facts) { svc(s).IngressIPs = []netip.Addr{v6} }, v4, "NotInStatus"},
-		{"pool gone", func(s *cluster.Snapshot, _ *Facts) { delete(s.Pools, "pool") }, v4, "PoolNotFound"},
-		{"pool shrunk", func(s *cluster.Snapshot, _ *Facts) { s.Pools["pool"].Ranges = s.Pools["pool"].Ranges[1:] }, v4, "NotInPool"},
+		{"pool gone", func(s *cluster.Snapshot, _ *Facts) { delete(s.Pools, "pool") }, v4, "ARP:eth0 BGP:tor"},
+		{"pool shrunk", func(s *cluster.Snapshot, _ *Facts) { s.Pools["pool"].Ranges = s.Pools["pool"].Ranges[1:] }, v4, "ARP:eth0 BGP:tor"},
 		{"reservation", func(s *cluster.Snapshot, _ *Facts) { s.VIPs[v4].Services = nil }, v4, "Reserved"},
 		{"no endpoints", func(s *cluster.Snapshot, _ *Facts) { delete(s.Slices, name("web")) }, v4, "NoEndpoints"},
 		{"endpoints not ready", func(s *cluster.Snapshot, _ *Facts) {

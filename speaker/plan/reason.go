@@ -15,10 +15,6 @@ const (
 	NotLoadBalancer Code = "NotLoadBalancer"
 	// NotInStatus: the Service's status does not have the address (yet).
 	NotInStatus Code = "NotInStatus"
-	// PoolNotFound: the VIP's pool does not exist or is not valid.
-	PoolNotFound Code = "PoolNotFound"
-	// NotInPool: the VIP's pool does not hold the address any more.
-	NotInPool Code = "NotInPool"
 	// NodeAddress: the address is a node's own.
 	NodeAddress Code = "NodeAddress"
 	// NoEndpoints: nothing could serve.

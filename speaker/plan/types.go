@@ -13,6 +13,8 @@ type Facts struct {
 	// Node is the name of this node's Node object.
 	Node       string
 	Interfaces []Interface
+	// Gateways are the next hops of the node's default routes.
+	Gateways []netip.Addr
 }
 
 // Interface is a network interface of this node that has addresses.
@@ -52,6 +54,16 @@ type Plan struct {
 	BGP  BGP
 	// Decisions on every VIP, sorted by address.
 	Decisions []Decision
+	// Own are the addresses of pools that this node uses itself, sorted: a mistake in the pool.
+	Own []OwnAddress
+}
+
+// OwnAddress is an address of a pool that a node uses itself.
+type OwnAddress struct {
+	Pool string
+	Addr netip.Addr
+	// Gateway is true for the next hop of a default route, false for an address of an interface.
+	Gateway bool
 }
 
 // L2 is an address to answer for by ARP (IPv4) or NDP (IPv6) on one link.

@@ -1,0 +1,71 @@
+package provider
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"go4.org/netipx"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+
+	"github.com/seamark-io/seamark/api/v1alpha1"
+	"github.com/seamark-io/seamark/provider/ipam"
+)
+
+// foreign returns what must not be given to a Service because something else uses it: the ranges of pods and Services, and
+// the addresses and gateways of nodes. Of the latter the API knows some, and nodes that find one of theirs in a pool write
+// it into the pool's status.
+func foreign(nodes []*corev1.Node, services []*networkingv1.ServiceCIDR, pools []*v1alpha1.IPPool) []ipam.Foreign {
+	var out []ipam.Foreign
+	add := func(r netipx.IPRange, by string) {
+		if f := (ipam.Foreign{IPRange: r, By: by}); r.IsValid() && !slices.Contains(out, f) {
+			out = append(out, f)
+		}
+	}
+	for _, n := range nodes {
+		for _, cidr := range n.Spec.PodCIDRs {
+			add(rangeOf(cidr), "part of the pod range of node "+n.Name)
+		}
+		for _, a := range n.Status.Addresses {
+			if a.Type == corev1.NodeInternalIP || a.Type == corev1.NodeExternalIP {
+				add(single(a.Address), "an address of node "+n.Name)
+			}
+		}
+	}
+	for _, s := range services {
+		for _, cidr := range s.Spec.CIDRs {
+			add(rangeOf(cidr), "part of the cluster IPs (ServiceCIDR "+s.Name+")")
+		}
+	}
+	for _, p := range pools {
+		for _, a := range p.Status.NodeAddresses {
+			by := "an address of node " + a.Node
+			if a.Use == v1alpha1.UseGateway {
+				by = "the default gateway of node " + a.Node
+			}
+			add(single(a.Address), by)
+		}
+	}
+	slices.SortFunc(out, func(a, b ipam.Foreign) int {
+		return cmp.Or(a.From().Compare(b.From()), a.To().Compare(b.To()), cmp.Compare(a.By, b.By))
+	})
+	return out
+}
+
+// rangeOf returns the zero range for what is no prefix.
+func rangeOf(cidr string) netipx.IPRange {
+	p, err := netip.ParsePrefix(cidr)
+	if err != nil {
+		return netipx.IPRange{}
+	}
+	return netipx.RangeOfPrefix(p.Masked())
+}
+
+func single(address string) netipx.IPRange {
+	a, err := netip.ParseAddr(address)
+	if err != nil {
+		return netipx.IPRange{}
+	}
+	return netipx.IPRangeFrom(a, a)
+}
