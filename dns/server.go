@@ -12,15 +12,17 @@ import (
 	"time"
 
 	"github.com/seamark-io/seamark/cluster"
+	"github.com/seamark-io/seamark/cluster/pace"
 	"github.com/seamark-io/seamark/dns/zone"
 )
 
-// How often the loop runs: at once after a change, then not again before minInterval, or restFactor times as long as
-// the zone took to build, so that it never takes more than a tenth of a CPU however large the cluster; after an error
-// with back-off; and without any reason every resync, which also finds a changed resolv.conf.
+// How often the loop runs: at once after a change, then not again before minInterval, nor more than a share of one
+// processor (with a burst free) allows, however large the cluster; after an error with back-off; and without any reason every
+// resync, which also finds a changed resolv.conf.
 const (
 	minInterval = 50 * time.Millisecond
-	restFactor  = 9
+	share       = 0.025
+	burst       = 100 * time.Millisecond
 	firstRetry  = time.Second
 	lastRetry   = 30 * time.Second
 	resync      = 30 * time.Second
@@ -31,9 +33,8 @@ type Server struct {
 	cfg     Config
 	handler *handler
 
-	// snapshot that the zone was built from, and how long that took.
+	// snapshot that the zone was built from.
 	snapshot *cluster.Snapshot
-	took     time.Duration
 	// adopted are the addresses that an earlier process left.
 	adopted []netip.Addr
 	// served are the addresses of the last full pass, and checked is when it was.
@@ -84,9 +85,12 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 	}
 	retry, logged := firstRetry, ""
+	pacer := pace.New(share, burst)
 	for {
 		next := resync
+		start := time.Now()
 		err := s.RunOnce(ctx)
+		rest := pacer.Rest(start, time.Now())
 		if err != nil {
 			next, retry = retry, min(2*retry, lastRetry)
 		} else {
@@ -103,7 +107,7 @@ func (s *Server) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(max(minInterval, restFactor*s.took)):
+		case <-time.After(max(minInterval, rest)):
 		}
 		select {
 		case <-ctx.Done():
@@ -155,8 +159,8 @@ func (s *Server) updateZone() {
 	begin := time.Now()
 	z := zone.Build(s.cfg.Zone, snap, s.handler.zone.Load())
 	s.handler.zone.Store(z)
-	s.snapshot, s.took = snap, time.Since(begin)
-	s.handler.metrics.zoneBuild.Observe(s.took.Seconds())
+	s.snapshot = snap
+	s.handler.metrics.zoneBuild.Observe(time.Since(begin).Seconds())
 	s.handler.metrics.zoneRecords.Set(float64(z.Records()))
 }
 

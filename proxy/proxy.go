@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/seamark-io/seamark/cluster"
+	"github.com/seamark-io/seamark/cluster/pace"
 	"github.com/seamark-io/seamark/proxy/conntrack"
 	"github.com/seamark-io/seamark/proxy/healthcheck"
 	"github.com/seamark-io/seamark/proxy/nft"
@@ -51,9 +52,9 @@ type Config struct {
 }
 
 const (
-	// restFactor times as long as a sync took is the least time to the next one: however fast the cluster changes, a fifth
-	// of a processor at most goes into the rules.
-	restFactor = 4
+	// share of one processor is the most that goes into the rules when changes stream in; burst is free before.
+	share = 0.025
+	burst = 100 * time.Millisecond
 
 	defaultMinInterval   = 15 * time.Millisecond
 	defaultCheckInterval = time.Second
@@ -182,10 +183,11 @@ func (p *Proxy) loop(ctx context.Context, n *node) {
 	retry := retryMin
 	var again <-chan time.Time
 	p.listenHealth(n)
+	pacer := pace.New(share, burst)
 	for {
 		start := time.Now()
 		err := p.syncOnce(ctx, n)
-		took := time.Since(start)
+		rest := pacer.Rest(start, time.Now())
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -198,7 +200,7 @@ func (p *Proxy) loop(ctx context.Context, n *node) {
 		default:
 			again, retry = nil, retryMin
 		}
-		if !p.wait(ctx, n, max(p.cfg.MinInterval, restFactor*took), check.C, again) {
+		if !p.wait(ctx, n, max(p.cfg.MinInterval, rest), check.C, again) {
 			return
 		}
 	}

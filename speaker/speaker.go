@@ -14,6 +14,7 @@ import (
 
 	"github.com/seamark-io/seamark/api/client"
 	"github.com/seamark-io/seamark/cluster"
+	"github.com/seamark-io/seamark/cluster/pace"
 	"github.com/seamark-io/seamark/speaker/bgp"
 	"github.com/seamark-io/seamark/speaker/l2"
 	"github.com/seamark-io/seamark/speaker/link"
@@ -46,6 +47,9 @@ type Config struct {
 const (
 	// minInterval is the least time between two runs of the loop, so that changes that come together are made together.
 	minInterval = 10 * time.Millisecond
+	// share of one processor is the most that goes into plans when changes stream in; burst is free before.
+	share = 0.025
+	burst = 100 * time.Millisecond
 	// resync is the longest time between two: drivers mend what was changed behind their back.
 	resync = time.Minute
 	// The delay after an error doubles from retryMin to retryMax.
@@ -132,6 +136,7 @@ func (s *Speaker) loop(ctx context.Context) {
 	defer retry.Stop()
 	<-retry.C
 	delay := retryMin
+	pacer := pace.New(share, burst)
 	var current plan.Plan
 	for {
 		start := time.Now()
@@ -148,8 +153,7 @@ func (s *Speaker) loop(ctx context.Context) {
 			s.metrics.observe(current, time.Since(start))
 			s.synced.Store(true)
 		}
-		// A fifth of the time at most goes into planning, however fast the cluster changes.
-		if !sleep(ctx, max(minInterval, 4*time.Since(start))) {
+		if !sleep(ctx, max(minInterval, pacer.Rest(start, time.Now()))) {
 			return
 		}
 		for again := false; !again; {

@@ -18,6 +18,7 @@ import (
 	"github.com/seamark-io/seamark/api/client"
 	"github.com/seamark-io/seamark/api/v1alpha1"
 	"github.com/seamark-io/seamark/cluster"
+	"github.com/seamark-io/seamark/cluster/pace"
 )
 
 // Config of a Watcher.
@@ -80,6 +81,12 @@ func New(c Config) (*Watcher, error) {
 	}
 	return w, nil
 }
+
+// The share of one processor that may go into Snapshots when changes stream in, and what is free before.
+const (
+	share = 0.025
+	burst = 100 * time.Millisecond
+)
 
 // lister is the part of a typed client that an informer needs.
 type lister[L runtime.Object] interface {
@@ -155,6 +162,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		w.log.Debug("synced", "kind", kind)
 	}
 	w.touch()
+	pacer := pace.New(share, burst)
 	for {
 		select {
 		case <-ctx.Done():
@@ -166,11 +174,10 @@ func (w *Watcher) Run(ctx context.Context) error {
 		for _, s := range w.sources {
 			notify(s.changed)
 		}
-		// In a storm of changes at most a fifth of one core goes into Snapshots.
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(4 * time.Since(start)):
+		case <-time.After(pacer.Rest(start, time.Now())):
 		}
 	}
 }

@@ -1,0 +1,41 @@
+package pace
+
+import "time"
+
+// Pacer holds a loop to a share of the time. It is for one goroutine.
+type Pacer struct {
+	share  float64
+	burst  time.Duration
+	credit time.Duration
+	last   time.Time
+}
+
+// most is the longest rest: what is left of a debt then is forgiven. A loop whose single runs are long, such as the first
+// after a start, is not to be late by many times that.
+const most = time.Second
+
+// New returns a Pacer for a loop that may take the given share of one processor (0.05 is a twentieth), and before that
+// counts, burst.
+func New(share float64, burst time.Duration) *Pacer {
+	return &Pacer{share: share, burst: burst, credit: burst}
+}
+
+// Rest is told of a run of the loop, and returns how long to wait before the next: 0, unless the loop has taken more than
+// its share lately.
+func (p *Pacer) Rest(start, end time.Time) time.Duration {
+	if !p.last.IsZero() {
+		earned := time.Duration(p.share * float64(end.Sub(p.last)))
+		p.credit = min(p.burst, p.credit+earned)
+	}
+	p.last = end
+	p.credit -= end.Sub(start)
+	if p.credit >= 0 {
+		return 0
+	}
+	rest := time.Duration(float64(-p.credit) / p.share)
+	if rest > most {
+		rest = most
+		p.credit = -time.Duration(p.share * float64(most))
+	}
+	return rest
+}
