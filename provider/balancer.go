@@ -78,7 +78,6 @@ func (p *Provider) EnsureLoadBalancerDeleted(ctx context.Context, _ string, svc 
 	}
 	name := nameOf(svc)
 	p.waiting.remove(name)
-	p.heldBack.take(name)
 	if err := p.alloc.release(ctx, name); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	coreinformers "k8s.io/client-go/informers/core/v1"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
+	servicehelpers "k8s.io/cloud-provider/service/helpers"
 )
 
 // The stock service controller serves Services without spec.loadBalancerClass, and only those. It is handed an informer
@@ -23,12 +25,21 @@ func (p *Provider) Services(shared coreinformers.ServiceInformer) coreinformers.
 	return classInformer{shared, p}
 }
 
-// view returns a Service as the stock controller is to see it; nil: not at all.
+// view returns a Service as the stock controller is to see it; nil: not at all. One that is for us is shown without class,
+// and with the finalizer that it will have (onewrite.go).
 func (p *Provider) view(svc *corev1.Service) *corev1.Service {
 	switch {
-	case svc.Spec.LoadBalancerClass == nil:
-		return svc
-	case p.wants(svc):
+	case p.wants(svc) && svc.DeletionTimestamp == nil:
+		shown := *svc
+		shown.Spec.LoadBalancerClass = nil
+		if !servicehelpers.HasLBFinalizer(svc) {
+			shown.Finalizers = append(slices.Clone(svc.Finalizers), servicehelpers.LoadBalancerCleanupFinalizer)
+		}
+		return &shown
+	case p.wants(svc), svc.Spec.LoadBalancerClass == nil:
+		if svc.Spec.LoadBalancerClass == nil {
+			return svc
+		}
 		shown := *svc
 		shown.Spec.LoadBalancerClass = nil
 		return &shown

@@ -3,8 +3,7 @@ package provider
 import (
 	"context"
 	"encoding/json"
-	"maps"
-	"sync"
+	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,8 +17,9 @@ import (
 
 // The stock service controller writes a Service's finalizer, lets the provider work, and writes the addresses; the provider
 // has a condition to write as well. Three writes of one object are three versions for everybody who watches Services, which
-// is every node. The controller is handed a client that makes them one: it holds the finalizer back and writes it, and the
-// condition, together with the addresses. See docs/decisions/one-write.md for why the finalizer may wait.
+// is every node. Here they are one: the controller is shown Services that have the finalizer already (class.go), and handed a
+// client that adds what is missing of it, and the condition, to the write of the addresses. See docs/decisions/one-write.md
+// for why the finalizer may wait.
 
 // Client returns the client to hand to the stock service controller.
 func (p *Provider) Client(kube kubernetes.Interface) kubernetes.Interface {
@@ -54,69 +54,55 @@ type oneWriteServices struct {
 
 // servicePatch is the strategic merge patch of a Service's metadata and status.
 type servicePatch struct {
-	Metadata map[string]json.RawMessage `json:"metadata,omitempty"`
-	Status   map[string]any             `json:"status,omitempty"`
+	Metadata map[string]any `json:"metadata,omitempty"`
+	Status   map[string]any `json:"status,omitempty"`
 }
 
-// Patch holds back a patch that only adds the finalizer, and adds it and the condition to one of the addresses.
+// Patch adds the finalizer, if the Service does not have it, and the condition to a patch that sets addresses. Of a patch
+// that takes them away it takes the condition along.
 func (c oneWriteServices) Patch(ctx context.Context, name string, pt types.PatchType, data []byte, opts metav1.PatchOptions, subresources ...string) (*corev1.Service, error) {
 	var patch servicePatch
 	if err := json.Unmarshal(data, &patch); err != nil {
+		return nil, fmt.Errorf("the service controller's patch of Service %s/%s: %w", c.namespace, name, err)
+	}
+	if patch.Status == nil {
 		return c.ServiceInterface.Patch(ctx, name, pt, data, opts, subresources...)
 	}
 	service := cluster.Name{Namespace: c.namespace, Name: name}
-	if _, adds := patch.Metadata["finalizers"]; adds && patch.Status == nil {
-		c.provider.heldBack.put(service, patch.Metadata)
-		return &corev1.Service{}, nil // the controller looks only at the error
+	if svc, err := c.provider.services.Services(c.namespace).Get(name); err == nil && c.provider.lacksFinalizer(svc) {
+		patch.Metadata = finalizer()
 	}
-	if patch.Status != nil {
-		finalizer := c.provider.heldBack.take(service)
-		if finalizer != nil && patch.Metadata == nil {
-			patch.Metadata = map[string]json.RawMessage{}
-		}
-		maps.Copy(patch.Metadata, finalizer)
-		if entry := c.provider.conditionEntry(service); entry != nil {
-			patch.Status["conditions"] = []any{entry}
-		}
-		var err error
-		if data, err = json.Marshal(patch); err != nil {
-			return nil, err
-		}
+	if entry := c.provider.conditionEntry(service); entry != nil {
+		patch.Status["conditions"] = []any{entry}
+	}
+	data, err := json.Marshal(patch)
+	if err != nil {
+		return nil, err
 	}
 	return c.ServiceInterface.Patch(ctx, name, pt, data, opts, subresources...)
 }
 
-// heldBack are the patches of metadata that add the finalizer and are not written yet.
-type heldBack struct {
-	mu      sync.Mutex
-	patches map[cluster.Name]map[string]json.RawMessage
+// lacksFinalizer reports whether a Service is to have the finalizer and has not.
+func (p *Provider) lacksFinalizer(svc *corev1.Service) bool {
+	return p.wants(svc) && svc.DeletionTimestamp == nil && !servicehelpers.HasLBFinalizer(svc)
 }
 
-func (h *heldBack) put(s cluster.Name, metadata map[string]json.RawMessage) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.patches[s] = metadata
+// finalizer is the strategic merge patch that adds it to those that are there.
+func finalizer() map[string]any {
+	return map[string]any{"finalizers": []string{servicehelpers.LoadBalancerCleanupFinalizer}}
 }
 
-func (h *heldBack) take(s cluster.Name) map[string]json.RawMessage {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	metadata := h.patches[s]
-	delete(h.patches, s)
-	return metadata
-}
-
-// finalize writes a finalizer that was held back, where the stock controller will not write the Service for another reason:
-// because it has the addresses that it is to have.
-func (p *Provider) finalize(ctx context.Context, svc *corev1.Service, status *corev1.LoadBalancerStatus) error {
-	if len(status.Ingress) > 0 && !servicehelpers.LoadBalancerStatusEqual(&svc.Status.LoadBalancer, status) {
+// finalize writes the finalizer where the stock controller will not write the Service for another reason, because it has the
+// addresses that it is to have.
+func (p *Provider) finalize(ctx context.Context, shown *corev1.Service, status *corev1.LoadBalancerStatus) error {
+	if len(status.Ingress) == 0 || !servicehelpers.LoadBalancerStatusEqual(&shown.Status.LoadBalancer, status) {
 		return nil
 	}
-	metadata := p.heldBack.take(nameOf(svc))
-	if metadata == nil || len(status.Ingress) == 0 {
-		return nil // without addresses there is nothing to clean up
+	svc, err := p.services.Services(shown.Namespace).Get(shown.Name)
+	if err != nil || !p.lacksFinalizer(svc) {
+		return nil // gone, or it has it
 	}
-	data, err := json.Marshal(servicePatch{Metadata: metadata})
+	data, err := json.Marshal(servicePatch{Metadata: finalizer()})
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package provider
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -61,12 +60,11 @@ type Config struct {
 type Provider struct {
 	Config
 
-	alloc    *allocator
-	waiting  waiting
-	wake     wake
-	told     told
-	heldBack heldBack
-	metrics  metrics
+	alloc   *allocator
+	waiting waiting
+	wake    wake
+	told    told
+	metrics metrics
 
 	services    corelisters.ServiceLister
 	namespaces  corelisters.NamespaceLister
@@ -109,7 +107,6 @@ func New(c Config) (*Provider, error) {
 	p.alloc = newAllocator(c.Seamark.VIPs, p.metrics.clashed)
 	p.waiting.since = map[cluster.Name]waiter{}
 	p.told.outcomes = map[cluster.Name]outcome{}
-	p.heldBack.patches = map[cluster.Name]map[string]json.RawMessage{}
 	p.poolStatus = newQueue("pools", c.Log, p.syncPool)
 	p.views = newQueue("views", c.Log, p.syncView)
 	p.conditions = newQueue("conditions", c.Log, p.syncCondition)
@@ -192,7 +189,6 @@ func (p *Provider) SetInformers(f informers.SharedInformerFactory) {
 			name := nameOf(svc)
 			p.waiting.remove(name)
 			p.told.forget(name)
-			p.heldBack.take(name)
 			p.alloc.undescribe(name)
 			notify(p.changed) // it may have kept an address from others that it asked for
 			for _, a := range p.alloc.held(name) {
@@ -330,7 +326,7 @@ type handlers[T any] struct {
 
 // on makes an informer tell of changes, and adds to synced whether what is there at the start has been told.
 func on[T runtime.Object](synced *[]cache.InformerSynced, inf cache.SharedIndexInformer, h handlers[T]) error {
-	if err := inf.SetTransform(dropManagedFields); err != nil {
+	if err := inf.SetTransform(slim); err != nil {
 		return err
 	}
 	var none T
@@ -351,10 +347,12 @@ func on[T runtime.Object](synced *[]cache.InformerSynced, inf cache.SharedIndexI
 	return nil
 }
 
-// dropManagedFields saves about half of the memory of an object; nothing here reads them.
-func dropManagedFields(obj any) (any, error) {
+// slim takes off an object what is more than half of it and nothing here reads: who wrote which field, and what kubectl
+// apply was given.
+func slim(obj any) (any, error) {
 	if o, err := meta.Accessor(obj); err == nil {
 		o.SetManagedFields(nil)
+		delete(o.GetAnnotations(), corev1.LastAppliedConfigAnnotation)
 	}
 	return obj, nil
 }

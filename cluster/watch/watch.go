@@ -82,8 +82,10 @@ func New(c Config) (*Watcher, error) {
 	return w, nil
 }
 
-// The share of one processor that may go into Snapshots when changes stream in, and what is free before.
 const (
+	// gather is how long a change waits for those that come with it: a Service of type LoadBalancer is three of them.
+	gather = 20 * time.Millisecond
+	// share of one processor is the most that goes into Snapshots when changes stream in; burst is free before.
 	share = 0.025
 	burst = 100 * time.Millisecond
 )
@@ -168,6 +170,15 @@ func (w *Watcher) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-w.dirty:
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(gather):
+		}
+		select {
+		case <-w.dirty: // it is in this Snapshot
+		default:
 		}
 		start := time.Now()
 		w.snapshot.Store(w.build())

@@ -1,0 +1,190 @@
+package scenarios
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// act is something that a user does, and what is to come of it.
+type act struct {
+	name string
+	do   func(ns *namespace)
+	// then are the Services that there are, and whether they have the addresses.
+	then map[string]bool
+}
+
+// The controller is killed at each of its writes: before the API server gets it, and after it is done and before the
+// controller knows. The next one finds what was begun and brings it to the same end: the addresses are the same, no Service
+// has others, and none is left behind.
+//
+// Which writes there are is found by doing everything once undisturbed.
+func TestControllerKilledAtEveryWrite(t *testing.T) {
+	needsSeamarkLB(t)
+	withoutControllers(t)
+	key := annotated("seamark.io/sharing-key", "k")
+	create := func(name string, port int32) func(*namespace) {
+		return func(ns *namespace) {
+			ns.createService(ns.balancer(name, dualStack, key, ports(corev1.ProtocolTCP, port)))
+		}
+	}
+	remove := func(name string) func(*namespace) {
+		return func(ns *namespace) {
+			if err := cluster.client.CoreV1().Services(ns.name).Delete(ns.t.Context(), name, metav1.DeleteOptions{}); err != nil {
+				ns.t.Fatal(err)
+			}
+		}
+	}
+	change := func(name, to string) func(*namespace) {
+		return func(ns *namespace) { ns.patch(name, fmt.Sprintf(`{"spec": {"type": %q}}`, to)) }
+	}
+	for _, tt := range []struct {
+		policy, prefixes string
+		acts             []act
+	}{
+		{"Delete", `198.18.0.0/29, "fd00:198::/125"`, []act{
+			{"create a Service", create("one", 80), map[string]bool{"one": true}},
+			{"create one that shares its addresses", create("two", 81), map[string]bool{"one": true, "two": true}},
+			{"delete the first", remove("one"), map[string]bool{"two": true}},
+			{"make the second a NodePort Service", change("two", "NodePort"), map[string]bool{"two": false}},
+			{"make it a load balancer again", change("two", "LoadBalancer"), map[string]bool{"two": true}},
+			{"delete it", remove("two"), map[string]bool{}},
+		}},
+		{"Retain", `198.18.0.8/29, "fd00:198::8/125"`, []act{
+			{"create a Service", create("one", 80), map[string]bool{"one": true}},
+			{"make it a NodePort Service", change("one", "NodePort"), map[string]bool{"one": false}},
+			{"make it a load balancer again", change("one", "LoadBalancer"), map[string]bool{"one": true}},
+			{"delete it", remove("one"), map[string]bool{}},
+		}},
+	} {
+		t.Run(tt.policy, func(t *testing.T) {
+			ns := scenario(t)
+			ns.alone()
+			c := newController(t, "to be killed")
+			c.start()
+			ns.pool(tt.prefixes)
+			ns.patchPool(fmt.Sprintf(`{"spec": {"reclaimPolicy": %q}}`, tt.policy))
+			life := &life{ns: ns, controller: c, retain: tt.policy == "Retain"}
+
+			start, kills := time.Now(), 0
+			writes := make([][]write, len(tt.acts))
+			for i, a := range tt.acts {
+				writes[i] = life.undisturbed(a)
+			}
+			life.end()
+			for _, after := range []bool{false, true} {
+				for n, more := 0, true; more; n++ {
+					more = false
+					for i, a := range tt.acts {
+						if n >= len(writes[i]) {
+							life.play(a, fault{})
+							continue
+						}
+						life.play(a, fault{writes[i][n], after})
+						more = true
+						kills++
+					}
+					life.end()
+				}
+			}
+			t.Logf("killed %d times in %s", kills, time.Since(start).Round(time.Second))
+			for i, a := range tt.acts {
+				t.Logf("%s: %v", a.name, writes[i])
+			}
+		})
+	}
+}
+
+// life is what becomes of some Services, again and again.
+type life struct {
+	ns         *namespace
+	controller *ownController
+	retain     bool
+	had        []netip.Addr // since the first act
+}
+
+// undisturbed plays an act and returns the writes that it took.
+func (l *life) undisturbed(a act) []write {
+	l.ns.t.Helper()
+	l.play(a, fault{})
+	// Until nothing more is written for a while.
+	last, since := 0, time.Now()
+	await(l.ns.t, changeLimit, "nothing more is written", func(context.Context) error {
+		if now := len(l.controller.written()); now != last {
+			last, since = now, time.Now()
+		}
+		if quiet := time.Since(since); quiet < time.Second {
+			return fmt.Errorf("the last write was %s ago", quiet)
+		}
+		return nil
+	})
+	// The status of a pool is written once for several changes, as time has it.
+	writes := slices.DeleteFunc(l.controller.written(), func(w write) bool {
+		return strings.HasSuffix(w.what, " ippools/status") && w.n > 1
+	})
+	if len(writes) == 0 {
+		l.ns.t.Errorf("%s: the controller writes nothing", a.name)
+	}
+	return writes
+}
+
+// play plays an act, with another controller after the fault, and waits for what is to come of it.
+func (l *life) play(a act, f fault) {
+	l.ns.t.Helper()
+	killed := l.controller.arm(f)
+	a.do(l.ns)
+	what := a.name
+	if f != (fault{}) {
+		what += ", controller killed " + f.String()
+		select {
+		case <-killed:
+		case <-time.After(changeLimit):
+			l.ns.t.Fatalf("%s: it never came to this write; it has written %v", what, l.controller.written())
+		}
+		l.controller.start()
+	}
+	await(l.ns.t, changeLimit, what, func(ctx context.Context) error { return l.is(ctx, a.then) })
+}
+
+// is returns nil if exactly these Services exist, those have the addresses that are to, and there is no other VIP.
+func (l *life) is(ctx context.Context, then map[string]bool) error {
+	now, err := addressesOf(ctx, cluster.client, []string{l.ns.name}, []string{l.ns.name})
+	if err != nil {
+		return err
+	}
+	errs := []error{now.consistent(), want("the number of Services", len(now.services), len(then))}
+	held := 0
+	if l.retain && l.had != nil {
+		held = 2
+	}
+	for _, s := range now.services {
+		switch has := vips(&s); {
+		case !then[s.Name]:
+			errs = append(errs, want("the number of addresses of "+s.Name, len(has), 0))
+		case l.had == nil && len(has) == 2:
+			l.had, held = has, 2
+		default:
+			held = 2
+			errs = append(errs, want("the list of addresses of "+s.Name, fmt.Sprint(has), fmt.Sprint(l.had)))
+		}
+	}
+	return errors.Join(append(errs, want("the number of VIPs", len(now.vips), held))...)
+}
+
+// end gives back what the pool retains, so that the next life begins like the first.
+func (l *life) end() {
+	l.ns.t.Helper()
+	if l.retain {
+		deleteVIPs(l.ns.t, l.had...)
+	}
+	l.had = nil
+	l.ns.nothingLeft()
+}
