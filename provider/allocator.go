@@ -100,30 +100,32 @@ func (a *allocator) set(changes []ipam.Change) {
 	}
 }
 
-// ensure decides a request and writes the VIPs that the decision needs, until API server and decision agree.
-func (a *allocator) ensure(ctx context.Context, r ipam.Request) (ipam.Decision, error) {
+// ensure decides a request and writes the VIPs that the decision needs, until API server and decision agree. With together
+// it leaves VIPs that are only to be created to the caller, who writes them with writeAll when it writes the status.
+func (a *allocator) ensure(ctx context.Context, r ipam.Request, together bool) (d ipam.Decision, left []netip.Addr, err error) {
 	if !a.enter(r.Service) {
-		return ipam.Decision{}, errBusy
+		return d, nil, errBusy
 	}
 	defer a.leave(r.Service)
 	for range mostRounds {
 		a.mu.Lock()
-		d := a.index.Decide(r)
+		d = a.index.Decide(r)
 		a.set(d.Changes)
 		write := a.unwritten(d)
 		if d.Problem != nil {
 			d.Addresses = slices.DeleteFunc(d.Addresses, a.withdraw)
 			write = slices.DeleteFunc(write, func(addr netip.Addr) bool { _, held := a.index.Claim(addr); return !held })
 		}
+		onlyNew := !slices.ContainsFunc(write, func(addr netip.Addr) bool { _, exists := a.written[addr]; return exists })
 		a.mu.Unlock()
-		if len(write) == 0 {
-			return d, nil
+		if len(write) == 0 || together && onlyNew {
+			return d, write, nil
 		}
 		if _, err := a.writeAll(ctx, write); err != nil {
-			return d, err
+			return d, nil, err
 		}
 	}
-	return ipam.Decision{}, fmt.Errorf("the VIPs of Service %s have changed %d times while they were written", r.Service, mostRounds)
+	return ipam.Decision{}, nil, fmt.Errorf("the VIPs of Service %s have changed %d times while they were written", r.Service, mostRounds)
 }
 
 // mostRounds bounds how often a request is decided anew: each round rules out an address that turned out to be taken.

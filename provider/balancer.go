@@ -32,7 +32,8 @@ func (p *Provider) GetLoadBalancer(ctx context.Context, _ string, svc *corev1.Se
 	return statusOf(held), len(held) > 0, nil
 }
 
-// EnsureLoadBalancer gives a Service the addresses that it wants and returns them. It may be called any number of times,
+// EnsureLoadBalancer gives a Service the addresses that it wants and returns them; where this controller is the only one, the
+// VIPs are written at the same time as the status (onewrite.go). It may be called any number of times,
 // with a Service from a stale cache too. Where the Service cannot have what it wants, it keeps what it has, its condition
 // and an event say what to change, and it is served as soon as that is possible: the error is then ImplementedElsewhere,
 // so that the stock controller neither tries again by itself nor tells of it at every try.
@@ -43,14 +44,15 @@ func (p *Provider) EnsureLoadBalancer(ctx context.Context, _ string, svc *corev1
 	start := time.Now()
 	r, notices := p.request(svc)
 	p.alloc.describe(r)
-	d, err := p.alloc.ensure(ctx, r)
+	d, left, err := p.alloc.ensure(ctx, r, p.Sole)
 	if err != nil {
 		return nil, api.NewRetryError(err.Error(), retryWrite)
 	}
+	p.left.put(r.Service, left)
 	p.tell(svc, d, notices)
 	status := statusOf(d.Addresses)
 	if err := p.finalize(ctx, svc, status); err != nil {
-		return nil, api.NewRetryError(fmt.Sprintf("add the finalizer to Service %s: %v", r.Service, err), retryWrite)
+		return nil, api.NewRetryError(fmt.Sprintf("write Service %s: %v", r.Service, err), retryWrite)
 	}
 	if d.Problem != nil {
 		p.waiting.add(svc, d.Problem)
@@ -78,6 +80,7 @@ func (p *Provider) EnsureLoadBalancerDeleted(ctx context.Context, _ string, svc 
 	}
 	name := nameOf(svc)
 	p.waiting.remove(name)
+	p.left.take(name)
 	if err := p.alloc.release(ctx, name); err != nil {
 		return err
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -12,14 +14,15 @@ import (
 	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
 	servicehelpers "k8s.io/cloud-provider/service/helpers"
 
+	"github.com/seamark-io/seamark/api/v1alpha1"
 	"github.com/seamark-io/seamark/cluster"
 )
 
 // The stock service controller writes a Service's finalizer, lets the provider work, and writes the addresses; the provider
 // has a condition to write as well. Three writes of one object are three versions for everybody who watches Services, which
 // is every node. Here they are one: the controller is shown Services that have the finalizer already (class.go), and handed a
-// client that adds what is missing of it, and the condition, to the write of the addresses. See docs/decisions/one-write.md
-// for why the finalizer may wait.
+// client that adds what is missing of it, and the condition, to the write of the addresses. VIPs that are to be created with
+// it are written at the same time. See docs/decisions/one-write.md for why that may be.
 
 // Client returns the client to hand to the stock service controller.
 func (p *Provider) Client(kube kubernetes.Interface) kubernetes.Interface {
@@ -58,8 +61,8 @@ type servicePatch struct {
 	Status   map[string]any `json:"status,omitempty"`
 }
 
-// Patch adds the finalizer, if the Service does not have it, and the condition to a patch that sets addresses. Of a patch
-// that takes them away it takes the condition along.
+// Patch adds the finalizer, if the Service does not have it, and the condition to a patch that sets addresses, and writes VIPs
+// that were left to it. Of a patch that takes addresses away it takes the condition along.
 func (c oneWriteServices) Patch(ctx context.Context, name string, pt types.PatchType, data []byte, opts metav1.PatchOptions, subresources ...string) (*corev1.Service, error) {
 	var patch servicePatch
 	if err := json.Unmarshal(data, &patch); err != nil {
@@ -79,7 +82,52 @@ func (c oneWriteServices) Patch(ctx context.Context, name string, pt types.Patch
 	if err != nil {
 		return nil, err
 	}
+	var vips sync.WaitGroup
+	vips.Go(func() { c.provider.writeLeft(ctx, service) })
+	defer vips.Wait()
 	return c.ServiceInterface.Patch(ctx, name, pt, data, opts, subresources...)
+}
+
+// writeLeft writes the VIPs that were left to be written with the status. If that fails, or somebody else has one of the
+// addresses, the status shows what nobody serves: the Service is served anew.
+func (p *Provider) writeLeft(ctx context.Context, s cluster.Name) {
+	left := p.left.take(s)
+	if len(left) == 0 {
+		return
+	}
+	switch agreed, err := p.alloc.writeAll(ctx, left); {
+	case err != nil:
+		p.Log.Warn("will try again", "service", s.String(), "after", retryWrite, "err", err)
+		p.told.set(s, outcome{status: metav1.ConditionFalse, reason: v1alpha1.ServiceReasonWriteFailed, message: err.Error()})
+		p.conditions.Add(s.String())
+		p.again.AddAfter(s.String(), retryWrite)
+	case !agreed:
+		p.again.Add(s.String())
+	}
+}
+
+// left are VIPs of Services that are to be created when the status is written.
+type left struct {
+	mu    sync.Mutex
+	addrs map[cluster.Name][]netip.Addr
+}
+
+func (l *left) put(s cluster.Name, addrs []netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(addrs) > 0 {
+		l.addrs[s] = addrs
+	} else {
+		delete(l.addrs, s)
+	}
+}
+
+func (l *left) take(s cluster.Name) []netip.Addr {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	addrs := l.addrs[s]
+	delete(l.addrs, s)
+	return addrs
 }
 
 // lacksFinalizer reports whether a Service is to have the finalizer and has not.
@@ -92,10 +140,14 @@ func finalizer() map[string]any {
 	return map[string]any{"finalizers": []string{servicehelpers.LoadBalancerCleanupFinalizer}}
 }
 
-// finalize writes the finalizer where the stock controller will not write the Service for another reason, because it has the
-// addresses that it is to have.
+// finalize writes what was left, and the finalizer, where the stock controller will not write the Service for another reason,
+// because it has the addresses that it is to have.
 func (p *Provider) finalize(ctx context.Context, shown *corev1.Service, status *corev1.LoadBalancerStatus) error {
-	if len(status.Ingress) == 0 || !servicehelpers.LoadBalancerStatusEqual(&shown.Status.LoadBalancer, status) {
+	if len(status.Ingress) > 0 && !servicehelpers.LoadBalancerStatusEqual(&shown.Status.LoadBalancer, status) {
+		return nil
+	}
+	p.writeLeft(ctx, nameOf(shown))
+	if len(status.Ingress) == 0 {
 		return nil
 	}
 	svc, err := p.services.Services(shown.Namespace).Get(shown.Name)

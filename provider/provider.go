@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -54,6 +55,9 @@ type Config struct {
 	Log    *slog.Logger
 	// Class is the spec.loadBalancerClass of Services that are served beside those that name none.
 	Class string
+	// Sole is true when no other controller works at the same time, because they elect a leader: then a VIP and the status
+	// that shows it are written at the same time, and not one after the other.
+	Sole bool
 }
 
 // Provider is the cloud provider. Use: New, SetInformers, then Run; the balancer waits until Run has read everything.
@@ -64,6 +68,7 @@ type Provider struct {
 	waiting waiting
 	wake    wake
 	told    told
+	left    left
 	metrics metrics
 
 	services    corelisters.ServiceLister
@@ -76,7 +81,8 @@ type Provider struct {
 	// serviceCIDRs is never started where the API server has no such kind.
 	serviceCIDRs cache.SharedIndexInformer
 
-	poolStatus, views, conditions, garbage *queue
+	// again are Services to wake the stock controller for.
+	poolStatus, views, conditions, garbage, again *queue
 
 	// verdicts on all pools, by name.
 	verdicts atomic.Pointer[map[string]ipam.Verdict]
@@ -106,11 +112,16 @@ func New(c Config) (*Provider, error) {
 	p.metrics = newMetrics()
 	p.alloc = newAllocator(c.Seamark.VIPs, p.metrics.clashed)
 	p.waiting.since = map[cluster.Name]waiter{}
+	p.left.addrs = map[cluster.Name][]netip.Addr{}
 	p.told.outcomes = map[cluster.Name]outcome{}
 	p.poolStatus = newQueue("pools", c.Log, p.syncPool)
 	p.views = newQueue("views", c.Log, p.syncView)
 	p.conditions = newQueue("conditions", c.Log, p.syncCondition)
 	p.garbage = newQueue("garbage", c.Log, p.syncGarbage)
+	p.again = newQueue("again", c.Log, func(_ context.Context, key string) error {
+		p.wakeService(nameOfKey(key))
+		return nil
+	})
 
 	p.pools = informer(c.Seamark.IPPools, &v1alpha1.IPPool{})
 	p.vips = informer(c.Seamark.VIPs, &v1alpha1.VIP{})
@@ -256,7 +267,7 @@ func (p *Provider) Run(ctx context.Context) error {
 	for _, vip := range list[*v1alpha1.VIP](p.vips) {
 		p.garbage.Add(vip.Name)
 	}
-	for _, q := range []*queue{p.poolStatus, p.views, p.conditions, p.garbage} {
+	for _, q := range p.queues() {
 		wg.Go(func() { q.run(ctx) })
 	}
 	p.loop(ctx)
@@ -270,6 +281,10 @@ func (p *Provider) hasServiceCIDRs() bool {
 		return false
 	}
 	return slices.ContainsFunc(kinds.APIResources, func(r metav1.APIResource) bool { return r.Name == "servicecidrs" })
+}
+
+func (p *Provider) queues() []*queue {
+	return []*queue{p.poolStatus, p.views, p.conditions, p.garbage, p.again}
 }
 
 func (p *Provider) loop(ctx context.Context) {

@@ -507,7 +507,14 @@ func TestWritesThatFail(t *testing.T) {
 			return broken.Load(), nil, fmt.Errorf("etcd is not there")
 		})
 		w.service("web")
-		w.wantAddress("web", "")
+		if len(w.vips()) > 0 {
+			t.Error("a VIP although none could be written")
+		}
+		if w.sole {
+			w.wantWaiting("web", "WriteFailed", "etcd is not there")
+		} else {
+			w.wantAddress("web", "")
+		}
 		broken.Store(false)
 		time.Sleep(retryWrite + time.Second)
 		w.settle()

@@ -87,8 +87,8 @@ func (p *Provider) serveWaiting() {
 	}
 }
 
-// promiseAll promises addresses to all Services that lack one, the oldest first: so what they get after a start does not
-// depend on the order in which they are read.
+// promiseAll promises addresses to all Services that lack one, first those whose status shows what they had, then the oldest
+// first: so what they get after a start does not depend on the order in which they are read.
 func (p *Provider) promiseAll(services []*corev1.Service) {
 	var lacking []*corev1.Service
 	for _, svc := range services {
@@ -97,10 +97,13 @@ func (p *Provider) promiseAll(services []*corev1.Service) {
 		}
 	}
 	slices.SortFunc(lacking, func(a, b *corev1.Service) int {
-		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), nameOf(a).Compare(nameOf(b)))
+		return cmp.Or(shows(b)-shows(a), a.CreationTimestamp.Compare(b.CreationTimestamp.Time), nameOf(a).Compare(nameOf(b)))
 	})
 	for _, svc := range lacking {
 		r, _ := p.request(svc)
 		p.alloc.promise(r)
 	}
 }
+
+// shows returns how many addresses a Service's status has.
+func shows(svc *corev1.Service) int { return len(svc.Status.LoadBalancer.Ingress) }

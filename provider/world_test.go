@@ -45,6 +45,7 @@ import (
 // controller in front. It lives in a synctest bubble: hours pass at once, and settle waits until nothing moves.
 type world struct {
 	*testing.T
+	sole    bool
 	kube    *fake.Clientset
 	seamark *client.Client
 	fake    *clienttesting.Fake // of the Seamark objects
@@ -60,9 +61,16 @@ func TestMain(m *testing.M) {
 	os.Exit(checkCalls(m))
 }
 
+// inWorld runs a test twice: with controllers that write VIP and status one after the other, and at the same time.
 func inWorld(t *testing.T, f func(w *world)) {
+	for name, sole := range map[string]bool{"one by one": false, "together": true} {
+		t.Run(name, func(t *testing.T) { inOneWorld(t, sole, f) })
+	}
+}
+
+func inOneWorld(t *testing.T, sole bool, f func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{T: t, kube: fake.NewClientset(), events: record.NewFakeRecorder(1000), stockEvents: map[string][]string{}}
+		w := &world{T: t, sole: sole, kube: fake.NewClientset(), events: record.NewFakeRecorder(1000), stockEvents: map[string][]string{}}
 		w.kube.PrependReactor("create", "events", w.noteEvent)
 		w.seamark, w.fake = fakeSeamark(t)
 		w.must(w.kube.Tracker().Add(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}))
@@ -75,7 +83,7 @@ func inWorld(t *testing.T, f func(w *world)) {
 // controller starts a controller and returns what stops it.
 func (w *world) controller() (stop func()) {
 	ctx, cancel := context.WithCancel(w.Context())
-	p, err := New(Config{Kube: w.kube, Seamark: w.seamark, Events: w.events, Log: slog.New(slog.DiscardHandler), Class: v1alpha1.LoadBalancerClass})
+	p, err := New(Config{Kube: w.kube, Seamark: w.seamark, Events: w.events, Log: slog.New(slog.DiscardHandler), Class: v1alpha1.LoadBalancerClass, Sole: w.sole})
 	w.must(err)
 	shared := informers.NewSharedInformerFactory(w.kube, 0)
 	p.SetInformers(shared)
@@ -90,7 +98,7 @@ func (w *world) controller() (stop func()) {
 		cancel()
 		wg.Wait()
 		shared.Shutdown()
-		for _, q := range []*queue{p.poolStatus, p.views, p.conditions, p.garbage} {
+		for _, q := range p.queues() {
 			q.ShutDown()
 		}
 		w.settle()

@@ -11,6 +11,8 @@ const (
 	// says what to change.
 	ServiceAddressAllocated = "seamark.io/AddressAllocated"
 
-	ServiceReasonAllocated          = "Allocated"
+	ServiceReasonAllocated = "Allocated"
+	// ServiceReasonWriteFailed: the API server has not taken the VIP; it is tried again.
+	ServiceReasonWriteFailed        = "WriteFailed"
 	ServiceReasonConflictingRequest = "ConflictingRequest"
 )

@@ -55,6 +55,7 @@ func newProvider(c *config.CompletedConfig, class string) (*provider.Provider, e
 		Events:  events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: provider.FieldManager}),
 		Log:     slog.New(logr.ToSlogHandler(klog.Background())),
 		Class:   class,
+		Sole:    c.ComponentConfig.Generic.LeaderElection.LeaderElect,
 	})
 	if err == nil {
 		legacyregistry.RawMustRegister(p)
