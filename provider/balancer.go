@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	cloudprovider "k8s.io/cloud-provider"
 	"k8s.io/cloud-provider/api"
+	servicehelpers "k8s.io/cloud-provider/service/helpers"
 )
 
 const (
@@ -56,6 +57,9 @@ func (p *Provider) EnsureLoadBalancer(ctx context.Context, _ string, svc *corev1
 	}
 	if d.Problem != nil {
 		p.waiting.add(svc, d.Problem)
+		if len(d.Addresses) > 0 && !servicehelpers.LoadBalancerStatusEqual(&svc.Status.LoadBalancer, status) {
+			return status, nil // it keeps what it has, and somebody has edited the status
+		}
 		return nil, cloudprovider.ImplementedElsewhere
 	}
 	if d.Missing != nil {

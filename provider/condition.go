@@ -74,7 +74,9 @@ func (p *Provider) tell(svc *corev1.Service, d ipam.Decision, notices []string) 
 		p.conditions.AddAfter(name.String(), delay)
 		return
 	}
-	if o.reason != was.reason || o.message != was.message {
+	shown := meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ServiceAddressAllocated)
+	before := shown != nil && shown.Reason == o.reason && shown.Message == o.message // told by an earlier controller
+	if !before && (o.reason != was.reason || o.message != was.message) {
 		p.Events.Event(svc, corev1.EventTypeWarning, o.reason, o.message)
 	}
 	p.conditions.Add(name.String())

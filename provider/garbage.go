@@ -96,7 +96,8 @@ func (p *Provider) sweep() {
 	wrong := map[cluster.Name]struct{}{}
 	for _, svc := range services {
 		name := nameOf(svc)
-		if _, waits := p.waiting.get(name); waits || !p.wants(svc) || p.statusRight(svc) {
+		_, waits := p.waiting.get(name)
+		if !p.wants(svc) || p.statusRight(svc) || waits && len(p.alloc.held(name)) == 0 {
 			continue
 		}
 		// Twice in a row: it is not just being worked on.

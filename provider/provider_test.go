@@ -76,9 +76,11 @@ func TestLifeOfAService(t *testing.T) {
 // Services that wait are served in order of age, as soon as there is an address, one for each address.
 func TestWaiting(t *testing.T) {
 	inWorld(t, func(w *world) {
-		w.controller()
+		stop := w.controller()
 		w.service("first")
 		w.wantWaiting("first", "NoPool", "create one")
+		stop()
+		w.controller() // to which the same is nothing new
 		w.pool("default", "192.0.2.0/32")
 		w.wantAddress("first", "192.0.2.0")
 		for _, name := range []string{"third", "fourth", "fifth"} {
@@ -316,6 +318,11 @@ func TestSharedAddress(t *testing.T) {
 		w.update("http", ports(80, 443))
 		w.wantWaiting("http", "SharingConflict", "port 443/TCP of 192.0.2.0 belongs to Service shop/https")
 		w.wantGrants("192.0.2.0", "http [80/TCP] https [443/TCP]")
+		w.update("http", func(s *corev1.Service) { s.Status.LoadBalancer = corev1.LoadBalancerStatus{} })
+		if got := w.get("http").Status.LoadBalancer.Ingress; len(got) != 1 || got[0].IP != "192.0.2.0" {
+			t.Errorf("a wiped status of a Service with a problem: %v", got)
+		}
+		w.wantWaiting("http", "SharingConflict", "")
 		w.update("http", ports(80, 81))
 		w.wantAddress("http", "192.0.2.0")
 		w.wantGrants("192.0.2.0", "http [80/TCP 81/TCP] https [443/TCP]")

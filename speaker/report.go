@@ -39,6 +39,8 @@ const (
 	countPause = 10 * time.Second
 	// nobodyGrace is how long nobody may announce a VIP before that is told: pods take a while to start.
 	nobodyGrace = 10 * time.Second
+	// nobodyPause is the least time between two of these events of a node: ten thousand Services without pods are one mistake.
+	nobodyPause = time.Second
 	// farewell is how long the end of the agent may wait for its entries to be removed.
 	farewell = 3 * time.Second
 )
@@ -64,6 +66,8 @@ type reporter struct {
 	own       map[string][]v1alpha1.NodeAddress
 	// nobody are the VIPs that no node announces, if this node is the one to tell.
 	nobody map[netip.Addr]silence
+	// toldNobody is when the last of them was told.
+	toldNobody time.Time
 }
 
 // silence is why nobody announces a VIP, and since when.
@@ -342,13 +346,13 @@ func (r *reporter) tellNobody(o observation, now time.Time) (again time.Duration
 		if !known || s.reason != v.nobody {
 			s = silence{reason: v.nobody, since: now}
 		}
-		wait := s.since.Add(nobodyGrace).Sub(now)
+		wait := max(s.since.Add(nobodyGrace).Sub(now), r.toldNobody.Add(nobodyPause).Sub(now))
 		switch {
 		case s.told:
 		case wait > 0:
 			again = sooner(again, wait)
 		default:
-			s.told = true
+			s.told, r.toldNobody = true, now
 			r.event(v.services, corev1.EventTypeWarning, ReasonNotAnnounced, "%s is not announced: %s", addr, v.nobody.Text)
 		}
 		r.nobody[addr] = s

@@ -64,30 +64,28 @@ func (f fault) String() string {
 	return "before " + f.write.String()
 }
 
+// controllers is how many replicas the manifest has.
+const controllers = 2
+
 // withoutControllers stops the controllers of the Deployment until the test ends.
 func withoutControllers(t *testing.T) {
 	t.Helper()
 	deployments := cluster.client.AppsV1().Deployments(seamarkNamespace)
-	scale, err := deployments.GetScale(t.Context(), controllerProgram, metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
 	replicas := func(ctx context.Context, n int32) {
 		t.Helper()
 		if _, err := cluster.Kubectl(ctx, "scale", "deployment", controllerProgram, "--namespace="+seamarkNamespace, fmt.Sprintf("--replicas=%d", n)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	was := scale.Spec.Replicas
 	t.Cleanup(func() {
-		replicas(context.Background(), was)
+		replicas(context.Background(), controllers)
 		err := poll(context.Background(), podLimit, func(ctx context.Context) error {
 			d, err := deployments.Get(ctx, controllerProgram, metav1.GetOptions{})
 			if err != nil {
 				return err
 			}
 			_, err = leader(ctx)
-			return errors.Join(err, want("the number of controllers", d.Status.ReadyReplicas, was))
+			return errors.Join(err, want("the number of controllers", d.Status.ReadyReplicas, controllers))
 		})
 		if err != nil {
 			t.Errorf("the controllers of the Deployment are not back: %v", err)

@@ -7,8 +7,10 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
@@ -57,35 +59,42 @@ func controlClient(l *lab.Lab, config *rest.Config) (*http.Client, error) {
 	return rest.HTTPClientFor(admin)
 }
 
-// askController gets a path of the controller's own port.
+// askController gets a path of the own port of the controller that leads.
 func (c *cluster) askController(ctx context.Context, path string) (io.ReadCloser, error) {
-	pods, err := c.kube.CoreV1().Pods(systemNamespace).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=" + controller})
+	pod, err := c.leader(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("find the controller's pod: %w", err)
+		return nil, fmt.Errorf("find the controller that leads: %w", err)
 	}
-	for _, pod := range pods.Items {
-		if pod.DeletionTimestamp != nil || pod.Status.PodIP == "" {
-			continue
-		}
-		addr, err := netip.ParseAddr(pod.Status.PodIP)
-		if err != nil {
-			return nil, err
-		}
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("https://%s%s", netip.AddrPortFrom(addr, controllerPort), path), nil)
-		if err != nil {
-			return nil, err
-		}
-		resp, err := c.control.Do(req)
-		if err != nil {
-			return nil, fmt.Errorf("ask the controller for %s: %w", path, err)
-		}
-		if resp.StatusCode != http.StatusOK {
-			resp.Body.Close()
-			return nil, fmt.Errorf("ask the controller for %s: %s", path, resp.Status)
-		}
-		return resp.Body, nil
+	addr, err := netip.ParseAddr(pod.Status.PodIP)
+	if err != nil {
+		return nil, err
 	}
-	return nil, errors.New("the controller has no pod")
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("https://%s%s", netip.AddrPortFrom(addr, controllerPort), path), nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.control.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask the controller for %s: %w", path, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		resp.Body.Close()
+		return nil, fmt.Errorf("ask the controller for %s: %s", path, resp.Status)
+	}
+	return resp.Body, nil
+}
+
+// leader returns the pod that the controller's Lease names, with "_" and a random part behind.
+func (c *cluster) leader(ctx context.Context) (*corev1.Pod, error) {
+	lease, err := c.kube.CoordinationV1().Leases(systemNamespace).Get(ctx, controller, metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	if lease.Spec.HolderIdentity == nil {
+		return nil, errors.New("nobody holds the Lease")
+	}
+	name, _, _ := strings.Cut(*lease.Spec.HolderIdentity, "_")
+	return c.kube.CoreV1().Pods(systemNamespace).Get(ctx, name, metav1.GetOptions{})
 }
 
 // counters are what is counted at one moment.
