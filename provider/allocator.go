@@ -79,6 +79,17 @@ func (a *allocator) counts(pool string) (ipv4, ipv6 ipam.Counts) {
 	return a.index.CountsOf(pool)
 }
 
+// poolOf returns the name of the pool that counts a VIP.
+func (a *allocator) poolOf(vip *v1alpha1.VIP) string {
+	addr, ok := addressOf(vip)
+	if vip.Spec.Pool != "" || !ok {
+		return vip.Spec.Pool
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.index.PoolOf(addr)
+}
+
 // promise decides a request and keeps the addresses for the Service; ensure writes them, and gives up what the Service
 // leaves. It reports whether the Service got an address, or ports of one, that it did not have.
 func (a *allocator) promise(r ipam.Request) (d ipam.Decision, news bool) {
@@ -101,10 +112,11 @@ func (a *allocator) set(changes []ipam.Change) {
 }
 
 // ensure decides a request and writes the VIPs that the decision needs, until API server and decision agree. With together
-// it leaves VIPs that are only to be created to the caller, who writes them with writeAll when it writes the status.
-func (a *allocator) ensure(ctx context.Context, r ipam.Request, together bool) (d ipam.Decision, left []netip.Addr, err error) {
+// it leaves VIPs that are only to be created to the caller, who writes them with writeAll when it writes the status. It
+// reports whether it has written any itself.
+func (a *allocator) ensure(ctx context.Context, r ipam.Request, together bool) (d ipam.Decision, left []netip.Addr, wrote bool, err error) {
 	if !a.enter(r.Service) {
-		return d, nil, errBusy
+		return d, nil, false, errBusy
 	}
 	defer a.leave(r.Service)
 	for range mostRounds {
@@ -119,13 +131,14 @@ func (a *allocator) ensure(ctx context.Context, r ipam.Request, together bool) (
 		onlyNew := !slices.ContainsFunc(write, func(addr netip.Addr) bool { _, exists := a.written[addr]; return exists })
 		a.mu.Unlock()
 		if len(write) == 0 || together && onlyNew {
-			return d, write, nil
+			return d, write, wrote, nil
 		}
 		if _, err := a.writeAll(ctx, write); err != nil {
-			return d, nil, err
+			return d, nil, wrote, err
 		}
+		wrote = true
 	}
-	return ipam.Decision{}, nil, fmt.Errorf("the VIPs of Service %s have changed %d times while they were written", r.Service, mostRounds)
+	return ipam.Decision{}, nil, wrote, fmt.Errorf("the VIPs of Service %s have changed %d times while they were written", r.Service, mostRounds)
 }
 
 // mostRounds bounds how often a request is decided anew: each round rules out an address that turned out to be taken.

@@ -21,7 +21,7 @@ func newTestAllocator(t *testing.T, addresses ...string) *allocator {
 
 func (a *allocator) mustEnsure(t *testing.T, s cluster.Name) string {
 	t.Helper()
-	d, _, err := a.ensure(t.Context(), ipam.Request{Service: s, Families: []cluster.Family{cluster.IPv4}}, false)
+	d, _, _, err := a.ensure(t.Context(), ipam.Request{Service: s, Families: []cluster.Family{cluster.IPv4}}, false)
 	if err != nil {
 		t.Fatal(err)
 	}

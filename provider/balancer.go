@@ -45,11 +45,14 @@ func (p *Provider) EnsureLoadBalancer(ctx context.Context, _ string, svc *corev1
 	start := time.Now()
 	r, notices := p.request(svc)
 	p.alloc.describe(r)
-	d, left, err := p.alloc.ensure(ctx, r, p.Sole)
+	d, addrs, wrote, err := p.alloc.ensure(ctx, r, p.Sole)
 	if err != nil {
 		return nil, api.NewRetryError(err.Error(), retryWrite)
 	}
-	p.left.put(r.Service, left)
+	p.left.put(r.Service, left{addrs, start})
+	if wrote {
+		p.metrics.allocated(time.Since(start))
+	}
 	p.tell(svc, d, notices)
 	status := statusOf(d.Addresses)
 	if err := p.finalize(ctx, svc, status); err != nil {
@@ -67,7 +70,6 @@ func (p *Provider) EnsureLoadBalancer(ctx context.Context, _ string, svc *corev1
 	} else {
 		p.waiting.remove(r.Service)
 	}
-	p.metrics.allocated(time.Since(start))
 	return status, nil
 }
 

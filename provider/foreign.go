@@ -38,14 +38,19 @@ func foreign(nodes []*corev1.Node, services []*networkingv1.ServiceCIDR, pools [
 			add(rangeOf(cidr), "part of the cluster IPs (ServiceCIDR "+s.Name+")")
 		}
 	}
+	gateways := map[string][]string{} // nodes by the address of their gateway
 	for _, p := range pools {
 		for _, a := range p.Status.NodeAddresses {
-			by := "an address of node " + a.Node
 			if a.Use == v1alpha1.UseGateway {
-				by = "the default gateway of node " + a.Node
+				gateways[a.Address] = append(gateways[a.Address], a.Node)
+			} else {
+				add(single(a.Address), "an address of node "+a.Node)
 			}
-			add(single(a.Address), by)
 		}
+	}
+	for address, nodes := range gateways {
+		slices.Sort(nodes)
+		add(single(address), "the default gateway of "+short(slices.Compact(nodes)))
 	}
 	slices.SortFunc(out, func(a, b ipam.Foreign) int {
 		return cmp.Or(a.From().Compare(b.From()), a.To().Compare(b.To()), cmp.Compare(a.By, b.By))

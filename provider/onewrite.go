@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -92,10 +93,10 @@ func (c oneWriteServices) Patch(ctx context.Context, name string, pt types.Patch
 // addresses, the status shows what nobody serves: the Service is served anew.
 func (p *Provider) writeLeft(ctx context.Context, s cluster.Name) {
 	left := p.left.take(s)
-	if len(left) == 0 {
+	if len(left.addrs) == 0 {
 		return
 	}
-	switch agreed, err := p.alloc.writeAll(ctx, left); {
+	switch agreed, err := p.alloc.writeAll(ctx, left.addrs); {
 	case err != nil:
 		p.Log.Warn("will try again", "service", s.String(), "after", retryWrite, "err", err)
 		p.told.set(s, outcome{status: metav1.ConditionFalse, reason: v1alpha1.ServiceReasonWriteFailed, message: err.Error()})
@@ -103,31 +104,40 @@ func (p *Provider) writeLeft(ctx context.Context, s cluster.Name) {
 		p.again.AddAfter(s.String(), retryWrite)
 	case !agreed:
 		p.again.Add(s.String())
+	default:
+		p.metrics.allocated(time.Since(left.since))
 	}
 }
 
-// left are VIPs of Services that are to be created when the status is written.
+// left are addresses of a Service whose VIPs are to be created when its status is written.
 type left struct {
-	mu    sync.Mutex
-	addrs map[cluster.Name][]netip.Addr
+	addrs []netip.Addr
+	// since is when the Service began to be served.
+	since time.Time
 }
 
-func (l *left) put(s cluster.Name, addrs []netip.Addr) {
+// leftovers are what is left of all Services.
+type leftovers struct {
+	mu sync.Mutex
+	of map[cluster.Name]left
+}
+
+func (l *leftovers) put(s cluster.Name, what left) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(addrs) > 0 {
-		l.addrs[s] = addrs
+	if len(what.addrs) > 0 {
+		l.of[s] = what
 	} else {
-		delete(l.addrs, s)
+		delete(l.of, s)
 	}
 }
 
-func (l *left) take(s cluster.Name) []netip.Addr {
+func (l *leftovers) take(s cluster.Name) left {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	addrs := l.addrs[s]
-	delete(l.addrs, s)
-	return addrs
+	what := l.of[s]
+	delete(l.of, s)
+	return what
 }
 
 // lacksFinalizer reports whether a Service is to have the finalizer and has not.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -68,7 +67,7 @@ type Provider struct {
 	waiting waiting
 	wake    wake
 	told    told
-	left    left
+	left    leftovers
 	metrics metrics
 
 	services    corelisters.ServiceLister
@@ -112,7 +111,7 @@ func New(c Config) (*Provider, error) {
 	p.metrics = newMetrics()
 	p.alloc = newAllocator(c.Seamark.VIPs, p.metrics.clashed)
 	p.waiting.since = map[cluster.Name]waiter{}
-	p.left.addrs = map[cluster.Name][]netip.Addr{}
+	p.left.of = map[cluster.Name]left{}
 	p.told.outcomes = map[cluster.Name]outcome{}
 	p.poolStatus = newQueue("pools", c.Log, p.syncPool)
 	p.views = newQueue("views", c.Log, p.syncView)
@@ -164,7 +163,7 @@ func (p *Provider) watch() error {
 				p.wakeService(s)
 			}
 			if old == nil || old.Generation != vip.Generation {
-				p.poolStatus.AddAfter(vip.Spec.Pool, settle)
+				p.poolStatus.AddAfter(p.alloc.poolOf(vip), settle)
 			}
 			if !equality.Semantic.DeepEqual(vip.Status, v1alpha1.VIPStatus{}) {
 				p.views.AddAfter(viewOfVIP+vip.Name, settle)
@@ -176,7 +175,7 @@ func (p *Provider) watch() error {
 				p.restore(addr, was)
 			}
 			notify(p.changed)
-			p.poolStatus.AddAfter(vip.Spec.Pool, settle)
+			p.poolStatus.AddAfter(p.alloc.poolOf(vip), settle)
 		},
 	})
 	if err != nil {

@@ -71,7 +71,7 @@ func TestWrongPools(t *testing.T) {
 		words      []string
 	}{
 		{"overlaps-another", `addresses: [10.77.0.245-10.77.0.252]`, []string{"10.77.0.245-10.77.0.249 is also in IPPool " + defaultPool, "which is older"}},
-		{"gateway", fmt.Sprintf(`{addresses: [%s-%s], autoAssign: false}`, gateway, gateway.Next().Next()), []string{gateway.String() + " is the default gateway of node node1"}},
+		{"gateway", fmt.Sprintf(`{addresses: [%s-%s], autoAssign: false}`, gateway, gateway.Next().Next()), []string{gateway.String() + " is the default gateway of node1,node2,node3"}},
 		{"node", fmt.Sprintf(`{addresses: [%s/32, 10.99.9.0/24], autoAssign: false}`, node), []string{node.String() + " is an address of node node1"}},
 		{"services", `{addresses: [10.96.0.0-10.97.0.10], autoAssign: false}`, []string{"10.96.0.0/16 is part of the cluster IPs (ServiceCIDR kubernetes)"}},
 		{"pods", `{addresses: [10.244.1.0/24, 10.99.8.0/24], autoAssign: false}`, []string{"10.244.1.0/24 is part of the pod range of node node"}},

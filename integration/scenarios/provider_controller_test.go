@@ -15,7 +15,6 @@ import (
 	"sync"
 	"testing"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -35,6 +34,7 @@ type ownController struct {
 	mu      sync.Mutex
 	process *exec.Cmd
 	ended   chan struct{}
+	watches map[string]bool // paths that it watches
 	writes  []write
 	clashes int // creations that were refused because somebody else was faster
 	fault   fault
@@ -172,7 +172,7 @@ func (c *ownController) start() {
 	}()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.process, c.ended = cmd, ended
+	c.process, c.ended, c.watches = cmd, ended, map[string]bool{}
 }
 
 // kill kills the controller, if it runs, and returns when it is dead.
@@ -212,7 +212,13 @@ var errKilled = errors.New("the controller has been killed")
 func (c *ownController) RoundTrip(r *http.Request) (*http.Response, error) {
 	what, writes := writeOf(r)
 	if !writes {
-		return c.api.RoundTrip(r)
+		resp, err := c.api.RoundTrip(r)
+		if err == nil && r.URL.Query().Get("watch") != "" {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.watches[r.URL.Path] = true
+		}
+		return resp, err
 	}
 	c.mu.Lock()
 	w := write{what, 1}
@@ -251,8 +257,8 @@ func (c *ownController) die() error {
 	return errKilled
 }
 
-// writeOf returns what a request writes, as "PATCH services/status". Events and questions about rights change nothing that
-// matters here.
+// writeOf returns what a request writes, as "PATCH services/status", if it is about addresses: not about rights, events, or
+// who announces what.
 func writeOf(r *http.Request) (what string, writes bool) {
 	if r.Method == http.MethodGet {
 		return "", false
@@ -264,21 +270,28 @@ func writeOf(r *http.Request) (what string, writes bool) {
 	if len(path) > 2 && path[0] == "namespaces" {
 		path = path[2:]
 	}
-	if len(path) == 0 || path[0] == "events" || strings.HasSuffix(path[0], "reviews") {
+	if len(path) == 0 {
 		return "", false
 	}
 	resource := path[0]
 	if len(path) > 2 {
 		resource += "/" + path[2]
 	}
-	return r.Method + " " + resource, true
+	return r.Method + " " + resource, slices.Contains([]string{"services/status", "vips", "ippools", "ippools/status"}, resource)
 }
 
-// serves waits until the controller gives a Service its address.
-func (c *ownController) serves(ns *namespace) {
+// awaitWatching waits until the controller knows all that it decides by.
+func (c *ownController) awaitWatching() {
 	c.t.Helper()
-	ns.createService(ns.balancer("first-sign", func(s *corev1.Service) { s.Spec.Ports[0].Port = 9 }))
-	ns.awaitVIPs("first-sign")
-	ns.deleteService("first-sign")
-	ns.nothingLeft()
+	await(c.t, changeLimit, "controller "+c.name+" watches Services, pools and VIPs", func(context.Context) error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		var errs []error
+		for _, path := range []string{"/api/v1/services", "/apis/seamark.io/v1alpha1/ippools", "/apis/seamark.io/v1alpha1/vips"} {
+			if !c.watches[path] {
+				errs = append(errs, fmt.Errorf("it does not watch %s", path))
+			}
+		}
+		return errors.Join(errs...)
+	})
 }

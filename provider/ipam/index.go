@@ -25,7 +25,7 @@ type Index struct {
 	byService map[cluster.Name][]netip.Addr // sorted
 	// reservations are the addresses that are reserved for a Service, in use or not; sorted.
 	reservations map[cluster.Name][]netip.Addr
-	// uses counts the claims by the pool that they name, also one that does not exist.
+	// uses counts the claims by their pool, also one that does not exist.
 	uses map[string]*[2]uses
 
 	// parties are the Services that share, byKey those of each key.
@@ -71,7 +71,8 @@ type uses struct{ used, reserved int64 }
 type Counts struct {
 	// Total is how many it can give out if none is in use.
 	Total int64
-	// Used and Reserved are the claims with and without Services that came from the pool, wherever they lie today.
+	// Used and Reserved are the claims with and without Services that came from the pool, wherever they lie today, or lie in
+	// it and name none.
 	Used, Reserved int64
 	// Free is how many it can give out now.
 	Free int64
@@ -107,8 +108,10 @@ func (x *Index) SetPools(pools []Pool, refused map[string]string) {
 	slices.SortFunc(x.spans, func(a, b ownedSpan) int { return a.From().Compare(b.From()) })
 	slices.SortStableFunc(x.taken, func(a, b Overlap) int { return a.From().Compare(b.From()) })
 	slices.SortFunc(x.pools, func(a, b *pool) int { return cmp.Or(a.compareRank(b), cmp.Compare(a.Name, b.Name)) })
-	for a := range x.claims {
+	x.uses = map[string]*[2]uses{}
+	for a, c := range x.claims {
 		x.countHeld(a, 1)
+		x.countUse(a, c, 1)
 	}
 }
 
@@ -353,11 +356,17 @@ func (x *Index) countHeld(a netip.Addr, n int64) {
 	}
 }
 
+// countUse counts a claim for the pool that it names; if it names none, as a person's reservation may, for the one that it
+// lies in.
 func (x *Index) countUse(a netip.Addr, c Claim, n int64) {
-	u := x.uses[c.Pool]
+	name := c.Pool
+	if name == "" {
+		name = x.PoolOf(a)
+	}
+	u := x.uses[name]
 	if u == nil {
 		u = &[2]uses{}
-		x.uses[c.Pool] = u
+		x.uses[name] = u
 	}
 	if len(c.Users) > 0 {
 		u[slot(cluster.FamilyOf(a))].used += n
@@ -365,7 +374,7 @@ func (x *Index) countUse(a netip.Addr, c Claim, n int64) {
 		u[slot(cluster.FamilyOf(a))].reserved += n
 	}
 	if *u == [2]uses{} {
-		delete(x.uses, c.Pool)
+		delete(x.uses, name)
 	}
 }
 

@@ -1,0 +1,234 @@
+package scenarios
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Two controllers that both work, because nothing has them elect a leader, and a thousand Services at once: at no time do
+// two Services show one address, or one Service two of a family.
+func TestTwoControllersAtOnce(t *testing.T) {
+	needsSeamarkLB(t)
+	const n = 1000
+	ns := scenario(t)
+	ns.alone()
+	withoutControllers(t)
+	a, b := newController(t, "a"), newController(t, "b")
+	for _, c := range []*ownController{a, b} {
+		c.start()
+		c.awaitWatching()
+	}
+	ns.pool("198.18.8.0/21", `"fd00:198:8::/116"`)
+	for _, c := range []*ownController{a, b} {
+		c.arm(fault{})
+	}
+
+	watching := ns.watchAddresses()
+	start := time.Now()
+	ns.createServices(n, func(i int) *corev1.Service {
+		s := ns.balancer(fmt.Sprintf("s%04d", i))
+		if i%4 == 0 {
+			dualStack(s)
+		}
+		return s
+	})
+	await(t, 2*podLimit, "all have an address of each family", func(ctx context.Context) error { return ns.isConsistent(ctx) })
+	t.Logf("%d Services in %s; VIPs made: %d by one controller, %d by the other; refused, because the other was faster: %d and %d",
+		n, time.Since(start).Round(100*time.Millisecond), a.created(), b.created(), a.refused(), b.refused())
+	if a.created() == 0 || b.created() == 0 || a.refused()+b.refused() == 0 {
+		t.Error("the controllers did not work at the same time")
+	}
+	ns.deleteServices()
+	watching.end()
+}
+
+// created returns how many VIPs the controller made.
+func (c *ownController) created() (n int) {
+	for _, w := range c.written() {
+		if w.what == "POST vips" {
+			n++
+		}
+	}
+	return n - c.refused()
+}
+
+// refused returns how many VIPs the controller could not make, because somebody else had.
+func (c *ownController) refused() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.clashes
+}
+
+// watch follows the Services of a namespace, each version of them.
+type addressWatch struct {
+	ns     *namespace
+	stop   context.CancelFunc
+	done   sync.WaitGroup
+	wrong  []string
+	change int // addresses that were replaced by others
+}
+
+// watchAddresses looks at every version of the namespace's Services: two never show the same address, and none shows two of
+// a family.
+func (ns *namespace) watchAddresses() *addressWatch {
+	ns.t.Helper()
+	ctx, stop := context.WithCancel(ns.t.Context())
+	w := &addressWatch{ns: ns, stop: stop}
+	services := cluster.client.CoreV1().Services(ns.name)
+	list, err := services.List(ctx, metav1.ListOptions{})
+	if err != nil {
+		ns.t.Fatal(err)
+	}
+	events, err := services.Watch(ctx, metav1.ListOptions{ResourceVersion: list.ResourceVersion})
+	if err != nil {
+		ns.t.Fatal(err)
+	}
+	shows := map[string][]netip.Addr{}
+	of := map[netip.Addr]string{}
+	w.done.Go(func() {
+		defer events.Stop()
+		for event := range events.ResultChan() {
+			s, ok := event.Object.(*corev1.Service)
+			if !ok {
+				w.wrong = append(w.wrong, fmt.Sprintf("the watch broke: %v", event.Object))
+				return
+			}
+			now := vips(s)
+			if event.Type == "DELETED" {
+				now = nil
+			}
+			was := shows[s.Name]
+			for _, addr := range was {
+				delete(of, addr)
+			}
+			if len(was) > 0 && len(now) > 0 && !slices.Equal(was, now) {
+				w.change++
+			}
+			for _, addr := range now {
+				if other := of[addr]; other != "" {
+					w.wrong = append(w.wrong, fmt.Sprintf("%s and %s both show %s", other, s.Name, addr))
+				}
+				of[addr] = s.Name
+			}
+			if families := familiesOf(now); families == "IPv4,IPv4" || families == "IPv6,IPv6" || len(now) > 2 {
+				w.wrong = append(w.wrong, fmt.Sprintf("%s shows %v", s.Name, now))
+			}
+			shows[s.Name] = now
+		}
+	})
+	return w
+}
+
+// end stops looking, and fails the test if it saw something.
+func (w *addressWatch) end() {
+	w.ns.t.Helper()
+	w.stop()
+	w.done.Wait()
+	for _, what := range w.wrong {
+		w.ns.t.Error(what)
+	}
+	if w.change > 0 {
+		w.ns.t.Errorf("%d times a Service's addresses were replaced by others", w.change)
+	}
+}
+
+// apiGone is how long the API server is gone: long enough for the controller that leads to have given up.
+const apiGone = 60 * time.Second
+
+// The API server goes while addresses are given out, and comes back a minute later. What is served goes on being served; then
+// every Service gets its address, and none loses one.
+func TestAPIServerGone(t *testing.T) {
+	needsSeamarkLB(t)
+	const n = 200
+	ns := scenario(t)
+	ns.alone()
+	ns.pool("198.18.16.0/24")
+	_, web := ns.loadBalancer(2)
+	client := on(t, "client")
+	at := vipPort(web, vips(web)[0], "http")
+	client.hears(at, "hostname")
+	traffic := startTraffic(t, client, at)
+
+	halfWay := func(ctx context.Context) error {
+		a, err := addressesOf(ctx, cluster.client, []string{ns.name}, nil)
+		if err == nil && len(a.vips) < n/4 {
+			err = fmt.Errorf("there are %d VIPs", len(a.vips))
+		}
+		return err
+	}
+	creation := make(chan error, 1)
+	go func() { creation <- ns.createInSpiteOfAll(n) }()
+	await(t, changeLimit, "some have an address", halfWay)
+	gone := time.Now()
+	if err := cluster.Kill(t.Context(), "cp", "kube-apiserver"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cluster.StartNode(context.Background(), "cp") })
+	time.Sleep(apiGone)
+	if err := traffic.end(); err != nil {
+		t.Errorf("traffic while the API server was gone: %v", err)
+	}
+	if err := cluster.StartNode(t.Context(), "cp"); err != nil {
+		t.Fatal(err)
+	}
+	back := time.Now()
+	before, err := addressesOf(t.Context(), cluster.client, []string{ns.name}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-creation; err != nil {
+		t.Fatal(err)
+	}
+	await(t, 2*podLimit, "all have their address", func(ctx context.Context) error {
+		a, err := addressesOf(ctx, cluster.client, []string{ns.name}, []string{ns.name})
+		if err != nil {
+			return err
+		}
+		return errors.Join(want("the number of Services", len(a.services), n+1), a.consistent())
+	})
+	shown := 0
+	for _, s := range before.services {
+		if had := vips(&s); len(had) > 0 {
+			shown++
+			if now := vips(ns.service(s.Name)); !slices.Equal(now, had) {
+				t.Errorf("%s had %v, and now has %v", s.Name, had, now)
+			}
+		}
+	}
+	t.Logf("the API server was gone for %s; %d of %d Services and %d VIPs were there; all were served %s after it was back",
+		back.Sub(gone).Round(time.Second), shown, n, len(before.vips), time.Since(back).Round(100*time.Millisecond))
+	if shown == 0 || shown == n {
+		t.Error("it did not go in the middle")
+	}
+	awaitHealthy(t)
+	awaitController(t)
+	client.hears(at, "hostname")
+	ns.deleteServices()
+}
+
+// createInSpiteOfAll creates n Services for the namespace's pool, and goes on trying while there is no API server.
+func (ns *namespace) createInSpiteOfAll(n int) error {
+	for i := range n {
+		err := poll(ns.t.Context(), apiGone+podLimit, func(ctx context.Context) error {
+			_, err := cluster.client.CoreV1().Services(ns.name).Create(ctx, ns.balancer(fmt.Sprintf("s%04d", i)), metav1.CreateOptions{})
+			if apierrors.IsAlreadyExists(err) {
+				err = nil // it was made, and the answer was lost
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
