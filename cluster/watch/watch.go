@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -35,10 +36,24 @@ type Watcher struct {
 	log      *slog.Logger
 	snapshot atomic.Pointer[cluster.Snapshot]
 	dirty    chan struct{}
-	sources  []*Source
+	// stale are the kinds that have changed since the last Snapshot.
+	stale   atomic.Uint32
+	sources []*Source
 
 	services, slices, nodes, namespaces, secrets, pools, peers, vips cache.SharedIndexInformer
 }
+
+// Kinds of which the Snapshot has a map each.
+const (
+	services uint32 = 1 << iota
+	endpointSlices
+	nodes
+	namespaces
+	pools
+	peers // and the Secrets of their passwords
+	vips
+	everything = 1<<iota - 1
+)
 
 // Source is one loop's view of a Watcher.
 type Source struct {
@@ -68,14 +83,14 @@ func New(c Config) (*Watcher, error) {
 		}
 		return inf
 	}
-	w.services = add(listWatch(core.Services(metav1.NamespaceAll), c.Kube), &corev1.Service{}, transform(Service), onChange[*cluster.Service](w.touch))
-	w.slices = add(listWatch(disc.EndpointSlices(metav1.NamespaceAll), c.Kube), &discoveryv1.EndpointSlice{}, transform(Slice), onChange[*cluster.Slice](w.touch))
-	w.nodes = add(listWatch(core.Nodes(), c.Kube), &corev1.Node{}, transform(Node), onChange[*cluster.Node](w.touch))
-	w.namespaces = add(listWatch(core.Namespaces(), c.Kube), &corev1.Namespace{}, transform(namespace), onChange[string](w.touch))
-	w.secrets = add(listWatch(core.Secrets(c.Namespace), c.Kube), &corev1.Secret{}, transform(toPassword), onChange[password](w.touch))
-	w.pools = add(listWatch(c.Seamark.IPPools, c.Seamark.IPPools), &v1alpha1.IPPool{}, transform(pool), onChange[*cluster.Pool](w.touch))
-	w.peers = add(listWatch(c.Seamark.BGPPeers, c.Seamark.BGPPeers), &v1alpha1.BGPPeer{}, transform(peerOrNil), onChange[*cluster.Peer](w.touch))
-	w.vips = add(listWatch(c.Seamark.VIPs, c.Seamark.VIPs), &v1alpha1.VIP{}, transform(VIP), onChange[*cluster.VIP](w.touch))
+	w.services = add(listWatch(core.Services(metav1.NamespaceAll), c.Kube), &corev1.Service{}, transform(Service), onChange[*cluster.Service](w.touch(services)))
+	w.slices = add(listWatch(disc.EndpointSlices(metav1.NamespaceAll), c.Kube), &discoveryv1.EndpointSlice{}, transform(Slice), onChange[*cluster.Slice](w.touch(endpointSlices)))
+	w.nodes = add(listWatch(core.Nodes(), c.Kube), &corev1.Node{}, transform(Node), onChange[*cluster.Node](w.touch(nodes)))
+	w.namespaces = add(listWatch(core.Namespaces(), c.Kube), &corev1.Namespace{}, transform(namespace), onChange[string](w.touch(namespaces)))
+	w.secrets = add(listWatch(core.Secrets(c.Namespace), c.Kube), &corev1.Secret{}, transform(toPassword), onChange[password](w.touch(peers)))
+	w.pools = add(listWatch(c.Seamark.IPPools, c.Seamark.IPPools), &v1alpha1.IPPool{}, transform(pool), onChange[*cluster.Pool](w.touch(pools)))
+	w.peers = add(listWatch(c.Seamark.BGPPeers, c.Seamark.BGPPeers), &v1alpha1.BGPPeer{}, transform(peerOrNil), onChange[*cluster.Peer](w.touch(peers)))
+	w.vips = add(listWatch(c.Seamark.VIPs, c.Seamark.VIPs), &v1alpha1.VIP{}, transform(VIP), onChange[*cluster.VIP](w.touch(vips)))
 	if err != nil {
 		return nil, fmt.Errorf("prepare an informer: %w", err)
 	}
@@ -138,8 +153,13 @@ func (w *Watcher) Source() *Source {
 	return s
 }
 
-// touch notes that something changed.
-func (w *Watcher) touch() { notify(w.dirty) }
+// touch returns what notes that something of a kind has changed.
+func (w *Watcher) touch(kind uint32) func() {
+	return func() {
+		w.stale.Or(kind)
+		notify(w.dirty)
+	}
+}
 
 func notify(c chan struct{}) {
 	select {
@@ -163,7 +183,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		}
 		w.log.Debug("synced", "kind", kind)
 	}
-	w.touch()
+	w.touch(everything)()
 	pacer := pace.New(share, burst)
 	for {
 		select {
@@ -193,15 +213,47 @@ func (w *Watcher) Run(ctx context.Context) error {
 	}
 }
 
-// build assembles a Snapshot from the stores: pointers only, nothing is converted or copied.
+// build assembles a Snapshot from the stores: pointers only, nothing is converted or copied. Kinds that have not changed since
+// the last one share its maps.
 func (w *Watcher) build() *cluster.Snapshot {
+	stale := w.stale.Swap(0) // what changes from here on is for the next, even if it is in this one
 	s := cluster.NewSnapshot()
-	values(w.services.GetStore(), s.AddService)
-	values(w.slices.GetStore(), s.AddSlice)
-	values(w.nodes.GetStore(), s.AddNode)
-	values(w.namespaces.GetStore(), s.AddNamespace)
-	values(w.pools.GetStore(), s.AddPool)
-	values(w.vips.GetStore(), s.AddVIP)
+	if last := w.snapshot.Load(); last != nil {
+		*s = *last
+	}
+	if stale&services != 0 {
+		s.Services = make(map[cluster.Name]*cluster.Service, len(s.Services))
+		values(w.services.GetStore(), s.AddService)
+	}
+	if stale&endpointSlices != 0 {
+		s.Slices = make(map[cluster.Name][]*cluster.Slice, len(s.Slices))
+		values(w.slices.GetStore(), s.AddSlice)
+		s.Seal()
+	}
+	if stale&nodes != 0 {
+		s.Nodes = make(map[string]*cluster.Node, len(s.Nodes))
+		values(w.nodes.GetStore(), s.AddNode)
+	}
+	if stale&namespaces != 0 {
+		s.Namespaces = make(map[string]struct{}, len(s.Namespaces))
+		values(w.namespaces.GetStore(), s.AddNamespace)
+	}
+	if stale&pools != 0 {
+		s.Pools = make(map[string]*cluster.Pool, len(s.Pools))
+		values(w.pools.GetStore(), s.AddPool)
+	}
+	if stale&vips != 0 {
+		s.VIPs = make(map[netip.Addr]*cluster.VIP, len(s.VIPs))
+		values(w.vips.GetStore(), s.AddVIP)
+	}
+	if stale&peers != 0 {
+		s.Peers = make(map[string]*cluster.Peer, len(s.Peers))
+		w.addPeers(s)
+	}
+	return s
+}
+
+func (w *Watcher) addPeers(s *cluster.Snapshot) {
 	passwords := map[string]string{}
 	values(w.secrets.GetStore(), func(p password) { passwords[p.secret] = p.password })
 	values(w.peers.GetStore(), func(p *cluster.Peer) {
@@ -212,6 +264,4 @@ func (w *Watcher) build() *cluster.Snapshot {
 		}
 		s.AddPeer(p)
 	})
-	s.Seal()
-	return s
 }
