@@ -129,7 +129,7 @@ func Describe(list []Overlap) string {
 	const most = 5
 	var parts []string
 	for _, o := range list[:min(most, len(list))] {
-		text := o.IPRange.String()
+		text := o.String()
 		if o.From() == o.To() {
 			text = o.From().String()
 		} else if p, ok := o.Prefix(); ok {

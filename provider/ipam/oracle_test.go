@@ -202,7 +202,7 @@ func (o *oracle) check(r Request, d Decision) error {
 	}
 	if d.Problem != nil {
 		if !slices.Equal(sorted(have), sorted(held)) {
-			return fmt.Errorf("with a problem (%v) it changes %v to %v", d.Problem, held, have)
+			return fmt.Errorf("with a problem (%w) it changes %v to %v", d.Problem, held, have)
 		}
 		return o.checkProblem(r, d, held)
 	}
@@ -234,11 +234,7 @@ func (o *oracle) check(r Request, d Decision) error {
 			sofar[f] = ask
 			continue
 		}
-		var rest []cluster.Family
-		for _, g := range r.Families[i+1:] {
-			rest = append(rest, g)
-		}
-		a, ok := o.find(r, f, rest, sofar)
+		a, ok := o.find(r, f, r.Families[i+1:], sofar)
 		if ok != got[f].IsValid() || ok && a != got[f] {
 			return fmt.Errorf("%s is %s, want %s", f, got[f], a)
 		}
