@@ -100,7 +100,7 @@ func (p *goProgress) follow(cmd *exec.Cmd) error {
 	exited := make(chan error, 1)
 	go func() {
 		exited <- cmd.Wait()
-		w.Close()
+		_ = w.Close()
 	}()
 	for lines := bufio.NewScanner(stderr); lines.Scan(); {
 		p.line(lines.Text())

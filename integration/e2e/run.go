@@ -81,7 +81,7 @@ func (s *Suite) Run(ctx context.Context, c Config) (Summary, error) {
 	if err != nil {
 		return Summary{}, err
 	}
-	defer os.RemoveAll(reports)
+	defer func() { _ = os.RemoveAll(reports) }()
 	cmd := client.Command(ctx, append([]string{ginkgo}, s.arguments(c, reports)...)...)
 	runErr := c.watch(cmd)
 	if ctx.Err() != nil {

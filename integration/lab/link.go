@@ -71,7 +71,7 @@ func (l *Lab) sysctls(h HostPlan) []sysctl {
 func writeSysctls(settings []sysctl) error {
 	for _, s := range settings {
 		err := os.WriteFile(filepath.Join("/proc/sys/net", s.name), []byte(s.value), 0)
-		if err != nil && !(s.optional && errors.Is(err, os.ErrNotExist)) {
+		if err != nil && (!s.optional || !errors.Is(err, os.ErrNotExist)) {
 			return fmt.Errorf("sysctl net.%s=%s: %w", strings.ReplaceAll(s.name, "/", "."), s.value, err)
 		}
 	}
@@ -87,7 +87,7 @@ func netlinkIn(name string) (*netlink.Handle, netns.NsHandle, error) {
 	}
 	handle, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
 	if err != nil {
-		ns.Close()
+		_ = ns.Close()
 		return nil, ns, fmt.Errorf("netlink in %s: %w", name, err)
 	}
 	return handle, ns, nil

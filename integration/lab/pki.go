@@ -165,7 +165,7 @@ func (l *Lab) credentials() error {
 	}
 	w := credentialWriter{lab: l, ca: ca}
 	w.file("cp", pkiDir+"/ca.key", ca.pemPair.key)
-	w.file("cp", pkiDir+"/front-proxy-ca.crt", frontProxy.pemPair.cert)
+	w.file("cp", pkiDir+"/front-proxy-ca.crt", frontProxy.cert)
 	w.file("cp", pkiDir+"/sa.key", saKey)
 	w.file("cp", pkiDir+"/sa.pub", saPub)
 	w.pair("cp", "apiserver", subject{user: "kube-apiserver", names: apiServerNames(), addrs: l.plan.apiServerAddrs()})
@@ -180,7 +180,7 @@ func (l *Lab) credentials() error {
 
 	admin := subject{user: "kubernetes-admin", groups: []string{"system:masters"}}
 	for _, h := range l.plan.Hosts {
-		w.file(h.Name, pkiDir+"/ca.crt", ca.pemPair.cert)
+		w.file(h.Name, pkiDir+"/ca.crt", ca.cert)
 		w.kubeconfig(h.Name, "admin.conf", admin)
 	}
 	w.machineKubeconfig(admin)
@@ -221,7 +221,7 @@ func (w *credentialWriter) render(server string, s subject) []byte {
 		return nil
 	}
 	var text []byte
-	text, w.err = kubeconfig(w.lab.opts.Name, server, w.ca.pemPair.cert, s.user, pair)
+	text, w.err = kubeconfig(w.lab.opts.Name, server, w.ca.cert, s.user, pair)
 	return text
 }
 

@@ -48,7 +48,7 @@ func (h *Host) spawn(cmd *exec.Cmd, process string) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	go cmd.Wait() // reaps it if it ends before we do
+	go func() { _ = cmd.Wait() }() // reaps it if it ends before we do
 	return nil
 }
 

@@ -31,8 +31,8 @@ func listen() (*os.File, string, error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("listen for the relay: %w", err)
 	}
-	defer listener.Close() // File returns a duplicate
-	file, err := listener.File()
+	defer listener.Close()
+	file, err := listener.File() // a duplicate
 	return file, listener.Addr().String(), err
 }
 

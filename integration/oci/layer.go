@@ -41,7 +41,7 @@ func FileLayer(files ...File) (v1.Layer, error) {
 		if p == "" {
 			return nil, fmt.Errorf("%q is no path for a file in an image", f.Path)
 		}
-		if old, ok := entries[p]; ok && !(old.Mode.IsDir() && f.Mode.IsDir()) {
+		if old, ok := entries[p]; ok && (!old.Mode.IsDir() || !f.Mode.IsDir()) {
 			return nil, fmt.Errorf("two files for /%s in one layer", p)
 		}
 		f.Path = p

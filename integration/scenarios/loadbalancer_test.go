@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -217,9 +218,9 @@ func TestRoutes(t *testing.T) {
 	routed(t, vip)
 	await(t, changeLimit, "the pool is gone", func(ctx context.Context) error {
 		_, err := resource("ippools").Get(ctx, ns.name, metav1.GetOptions{})
-		if !apierrors.IsNotFound(err) {
-			return fmt.Errorf("it is still there (%v)", err)
+		if apierrors.IsNotFound(err) {
+			return nil
 		}
-		return nil
+		return cmp.Or(err, errors.New("it is still there"))
 	})
 }
