@@ -15,18 +15,19 @@ import (
 	"sync"
 	"testing"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
-// ownController is a controller of bin/ that a scenario runs itself, on the control plane's host and without leader
-// election, with the rights of the real one. It reaches the API server by way of the scenario, which counts its writes and
-// can kill it at any of them.
+// ownController is a controller of bin/ that a scenario runs itself, on the control plane's host, with the rights of the
+// real one. It reaches the API server by way of the scenario, which counts its writes and can kill it at any of them.
 type ownController struct {
 	t          *testing.T
 	name       string
+	elect      bool // whether it must be elected before it works
 	program    string
 	kubeconfig string
 	api        http.RoundTripper // to the API server
@@ -103,9 +104,9 @@ func withoutControllers(t *testing.T) {
 }
 
 // newController returns a controller that is not started yet.
-func newController(t *testing.T, name string) *ownController {
+func newController(t *testing.T, name string, elect bool) *ownController {
 	t.Helper()
-	c := &ownController{t: t, name: name, program: filepath.Join(cluster.source, "bin", controllerProgram)}
+	c := &ownController{t: t, name: name, elect: elect, program: filepath.Join(cluster.source, "bin", controllerProgram)}
 	if _, err := os.Stat(c.program); err != nil {
 		t.Fatalf("%v: run make build", err)
 	}
@@ -152,15 +153,20 @@ func newController(t *testing.T, name string) *ownController {
 
 func (c *ownController) log() string { return filepath.Join(filepath.Dir(c.kubeconfig), "log") }
 
-// start starts the controller, which does not run.
+// start starts the controller, which does not run. If it must be elected it need not wait until the Lease of the one before
+// has run out.
 func (c *ownController) start() {
 	c.t.Helper()
+	err := cluster.client.CoordinationV1().Leases(seamarkNamespace).Delete(c.t.Context(), controllerProgram, metav1.DeleteOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		c.t.Fatal(err)
+	}
 	log, err := os.OpenFile(c.log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := on(c.t, "cp").Command(context.Background(), c.program, "--kubeconfig="+c.kubeconfig, "--secure-port=0", "--leader-elect=false", "-v=0")
+	cmd := on(c.t, "cp").Command(context.Background(), c.program, "--kubeconfig="+c.kubeconfig, "--secure-port=0", fmt.Sprintf("--leader-elect=%t", c.elect))
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		c.t.Fatal(err)

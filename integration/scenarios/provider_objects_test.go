@@ -323,6 +323,26 @@ func deleteVIPs(t *testing.T, addrs ...netip.Addr) {
 	}
 }
 
+// retains makes the namespace's pool keep addresses for Services that are gone, and gives them back when the test ends.
+func (ns *namespace) retains() {
+	ns.t.Helper()
+	ns.patchPool(`{"spec": {"reclaimPolicy": "Retain"}}`)
+	ns.t.Cleanup(func() {
+		ctx := context.Background()
+		_, err := cluster.Kubectl(ctx, "patch", "ippool", ns.name, "--type=merge", `--patch={"spec": {"reclaimPolicy": "Delete"}}`)
+		a, readErr := addressesOf(ctx, cluster.client, []string{ns.name}, []string{ns.name})
+		err = errors.Join(err, readErr)
+		for _, v := range a.vips {
+			if len(v.Spec.Services) == 0 {
+				err = errors.Join(err, resource("vips").Delete(ctx, v.Metadata.Name, metav1.DeleteOptions{}))
+			}
+		}
+		if err != nil {
+			ns.t.Errorf("give back what the pool retains: %v", err)
+		}
+	})
+}
+
 // vipName returns the name of an address's VIP: of an IPv6 address all digits, with '-'.
 func vipName(a netip.Addr) string { return strings.ReplaceAll(a.StringExpanded(), ":", "-") }
 
