@@ -248,7 +248,7 @@ func (x *Index) find(r Request, f cluster.Family, rest []cluster.Family, have ma
 		}
 		return x.take(r, x.lowest(p, f))
 	}
-	return Change{}, x.exhausted(pools, f)
+	return Change{}, x.exhausted(r, pools, f)
 }
 
 // take makes a free address the Service's.
@@ -361,7 +361,7 @@ func (x *Index) candidates(r Request, f cluster.Family) ([]*pool, *Problem) {
 	pools := filter(active, func(p *pool) bool { return p.total[slot(f)] > 0 })
 	if len(pools) == 0 {
 		return nil, problem(FamilyUnavailable, active, "no %s addresses in %s%s: add a prefix of that family to a pool, or take %s out of the Service's spec.ipFamilies",
-			f, poolList(names(active)), x.andRefused(), f)
+			f, poolList(names(active)), x.andRefusedFor(r), f)
 	}
 	return pools, nil
 }
@@ -370,7 +370,7 @@ func draining(pools []*pool) *Problem {
 	return problem(PoolDraining, pools, "%s: draining, so nothing new is given out: set spec.state to Active, or add another pool", poolList(names(pools)))
 }
 
-func (x *Index) exhausted(pools []*pool, f cluster.Family) *Problem {
+func (x *Index) exhausted(r Request, pools []*pool, f cluster.Family) *Problem {
 	var used, free, total int64
 	for _, p := range pools {
 		n := p.free(slot(f))
@@ -381,7 +381,7 @@ func (x *Index) exhausted(pools []*pool, f cluster.Family) *Problem {
 		asked = fmt.Sprintf(", and %d asked for by name by Services that wait", free)
 	}
 	return problem(PoolExhausted, pools, "no free %s address in %s (%d of %d in use%s)%s: add addresses to a pool, or delete a Service of type LoadBalancer",
-		f, poolList(names(pools)), used, total, asked, x.andRefused())
+		f, poolList(names(pools)), used, total, asked, x.andRefusedFor(r))
 }
 
 func (x *Index) unknown(name string) *Problem {
@@ -420,6 +420,14 @@ func (x *Index) andRefused() string {
 		return ""
 	}
 	return " (not ready: " + strings.Join(x.refusedNames(), ", ") + ")"
+}
+
+// andRefusedFor is andRefused, except that to a Service that names its pool the others are nothing.
+func (x *Index) andRefusedFor(r Request) string {
+	if r.Ask.Pool != "" {
+		return ""
+	}
+	return x.andRefused()
 }
 
 func (x *Index) refusedNames() []string {
