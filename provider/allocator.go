@@ -321,8 +321,11 @@ func (a *allocator) again(ctx context.Context, addr netip.Addr, have vipObject, 
 	}
 }
 
-// reread takes notice of what a VIP is now.
+// reread takes notice of what a VIP is now, even if that is older than what is known: then etcd was restored from a backup.
 func (a *allocator) reread(ctx context.Context, addr netip.Addr) error {
+	a.mu.Lock()
+	before := a.written[addr].version
+	a.mu.Unlock()
 	vip, err := a.client.Get(ctx, cluster.VIPName(addr), metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		a.mu.Lock()
@@ -333,8 +336,32 @@ func (a *allocator) reread(ctx context.Context, addr netip.Addr) error {
 	if err != nil {
 		return wrapVIP("read", addr, err)
 	}
+	a.mu.Lock()
+	if a.written[addr].version == before && a.contradicts(addr, objectOf(vip)) {
+		delete(a.written, addr)
+	}
+	a.mu.Unlock()
 	a.vipSeen(vip)
 	return nil
+}
+
+// contradicts reports whether an object is older than what is known of it, or says something else; mu is held.
+func (a *allocator) contradicts(addr netip.Addr, o vipObject) bool {
+	have, known := a.written[addr]
+	return known && have.uid == o.uid &&
+		(have.generation > o.generation || have.generation == o.generation && !have.claim.Equal(&o.claim))
+}
+
+// doubts reports whether a VIP that the watch shows contradicts what is known of it: because the watch is late, or because
+// etcd was restored from a backup.
+func (a *allocator) doubts(vip *v1alpha1.VIP) bool {
+	addr, ok := addressOf(vip)
+	if !ok {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.contradicts(addr, objectOf(vip))
 }
 
 // vipSeen takes notice of a VIP that exists, and returns the Services to look at because of it: those that hold two

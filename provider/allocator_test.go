@@ -108,6 +108,39 @@ func TestLeaveShared(t *testing.T) {
 	}
 }
 
+// A VIP that is older than what is known of it is what counts, after etcd was restored from a backup.
+func TestVIPRestored(t *testing.T) {
+	a := newTestAllocator(t, "192.0.2.0/29")
+	web, gone := cluster.Name{Namespace: "shop", Name: "web"}, cluster.Name{Namespace: "shop", Name: "gone"}
+	a.mustEnsure(t, web)
+	vip, err := a.client.Get(t.Context(), "192.0.2.0", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := vip.DeepCopy()
+	late.Generation, late.ResourceVersion, late.Spec.Services = vip.Generation+1, "1000", users("gone", "web")
+	a.vipSeen(late)
+	a.vipSeen(vip)
+	if held := a.held(gone); len(held) != 1 {
+		t.Fatalf("the Service holds %v: an event that is late counts", held)
+	}
+	if !a.doubts(vip) || a.doubts(late) {
+		t.Error("it does not see what contradicts what it knows")
+	}
+	if err := a.release(t.Context(), gone); err != nil {
+		t.Fatal(err)
+	}
+	if len(a.held(gone)) != 0 || len(a.held(web)) != 1 || a.doubts(vip) {
+		t.Errorf("they hold %v and %v", a.held(gone), a.held(web))
+	}
+	if err := a.release(t.Context(), web); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := a.client.Get(t.Context(), "192.0.2.0", metav1.GetOptions{}); err == nil {
+		t.Errorf("left: %+v", left)
+	}
+}
+
 // A promise to a Service that never comes for it is taken back, but not at once.
 func TestSweep(t *testing.T) {
 	a := newTestAllocator(t, "192.0.2.0/31")

@@ -19,14 +19,20 @@ import (
 
 // syncGarbage gives an address back for each Service of a VIP that does not exist any more or is not ours: it was
 // deleted or changed while no controller ran, or before it had its finalizer. A VIP without Services is a reservation and
-// stays.
+// stays. What is known of a VIP and contradicts what the watch shows is read anew.
 func (p *Provider) syncGarbage(ctx context.Context, name string) error {
 	vip, ok := get[*v1alpha1.VIP](p.vips, name)
 	if !ok {
 		return nil
 	}
-	if _, ok := addressOf(vip); !ok {
+	addr, ok := addressOf(vip)
+	if !ok {
 		return nil
+	}
+	if p.alloc.doubts(vip) {
+		if err := p.alloc.reread(ctx, addr); err != nil {
+			return err
+		}
 	}
 	for _, u := range claimOf(vip).Users {
 		if err := p.collect(ctx, u.Service); err != nil {
@@ -83,6 +89,9 @@ func (p *Provider) sweep() {
 		return ok
 	})
 	for _, vip := range list[*v1alpha1.VIP](p.vips) {
+		if p.alloc.doubts(vip) {
+			p.garbage.Add(vip.Name)
+		}
 		for _, s := range vip.Spec.Services {
 			if svc, err := p.services.Services(s.Namespace).Get(s.Name); err != nil || !p.wants(svc) {
 				p.garbage.Add(vip.Name)
