@@ -30,7 +30,7 @@ const etcdURL = "http://127.0.0.1:2379" // in the namespace of cp
 
 func etcd() daemon {
 	return daemon{"etcd", []string{
-		"etcd", "--data-dir=/var/lib/etcd", "--logger=zap", "--log-level=warn",
+		"etcd", "--data-dir=" + etcdData, "--logger=zap", "--log-level=warn",
 		"--listen-client-urls=" + etcdURL, "--advertise-client-urls=" + etcdURL,
 		"--listen-peer-urls=http://127.0.0.1:2380",
 		// What it holds is worth as much as the lab.

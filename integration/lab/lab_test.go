@@ -72,6 +72,7 @@ func upUseDown(t *testing.T, name string) error {
 		testCuts(t, l)
 		testProcesses(t, l)
 		testPower(t, l)
+		testEtcd(t, l)
 	})
 	traces := traceOf(l)
 	if err := l.Down(ctx); err != nil {
@@ -198,6 +199,39 @@ func testPower(t *testing.T, l *Lab) {
 	if err := l.StopNode(ctx, "cp"); err == nil {
 		t.Error("the control plane was switched off")
 	}
+}
+
+func testEtcd(t *testing.T, l *Lab) {
+	ctx := t.Context()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	kubectl := func(args ...string) string {
+		t.Helper()
+		out, err := l.Kubectl(ctx, args...)
+		must(err)
+		return out.Stdout
+	}
+	kubectl("create", "configmap", "before")
+	must(l.Snapshot(ctx, "s"))
+	kubectl("create", "configmap", "after")
+	kubectl("delete", "configmap", "before")
+	last, err := l.revision(ctx)
+	must(err)
+	must(l.Restore(ctx, "s"))
+	if got := kubectl("get", "configmaps", "--namespace=default", "--field-selector=metadata.name!=kube-root-ca.crt", "--output=name"); got != "configmap/before\n" {
+		t.Errorf("after the restore there is: %s", got)
+	}
+	if now, err := l.revision(ctx); err != nil || now <= last {
+		t.Errorf("the revision is %d, and was %d (%v)", now, last, err)
+	}
+	if err := l.Restore(ctx, "nosuch"); err == nil {
+		t.Error("a snapshot that does not exist was restored")
+	}
+	kubectl("get", "--raw=/readyz")
 }
 
 // TestInterruptedUp kills up at several points and expects down to remove what

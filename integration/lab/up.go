@@ -16,7 +16,7 @@ import (
 
 // debianPrograms returns the programs that must be installed on the machine.
 func debianPrograms() []string {
-	return []string{"bird", "birdc", "containerd", "ctr", "dnsmasq", "etcd", "go", "ip", "iptables", "nft", "nsenter", "runc"}
+	return []string{"bird", "birdc", "containerd", "ctr", "dnsmasq", "etcd", "etcdctl", "go", "ip", "iptables", "nft", "nsenter", "runc"}
 }
 
 // cniPlugins is where containerd finds them, see templates/containerd.toml.tmpl.

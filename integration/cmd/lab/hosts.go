@@ -162,6 +162,31 @@ func (a *app) node() *cobra.Command {
 	return cmd
 }
 
+func (a *app) etcd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "etcd",
+		Short: "Save what the cluster's store holds, and go back to it",
+	}
+	do := func(verb, short string, do func(*lab.Lab, context.Context, string) error) *cobra.Command {
+		return &cobra.Command{
+			Use:   verb + " SNAPSHOT",
+			Short: short,
+			Args:  args(1, 1),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				l, err := a.open()
+				if err != nil {
+					return err
+				}
+				return do(l, cmd.Context(), args[0])
+			},
+		}
+	}
+	cmd.AddCommand(
+		do("snapshot", "Save what etcd holds, under a name", (*lab.Lab).Snapshot),
+		do("restore", "Start etcd and the API server anew with what was saved", (*lab.Lab).Restore))
+	return cmd
+}
+
 // completeHosts completes the first n arguments with the names of hosts.
 func (a *app) completeHosts(n int) cobra.CompletionFunc {
 	return func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {

@@ -67,7 +67,7 @@ router2 and remote (behind the routers).`,
 		a.signal("freeze", "Stop all processes of a name on a host (SIGSTOP), also those in pods", (*lab.Lab).Freeze),
 		a.signal("thaw", "Let frozen processes go on (SIGCONT)", (*lab.Lab).Thaw),
 		a.signal("kill", "Kill all processes of a name on a host (SIGKILL), also those in pods", (*lab.Lab).Kill),
-		a.node())
+		a.node(), a.etcd())
 	return root
 }
 
