@@ -88,7 +88,8 @@ func TestOwnerLosesLink(t *testing.T) {
 // awaitHealthy waits until all nodes are Ready and all have their BGP session.
 func awaitHealthy(t *testing.T) {
 	t.Helper()
-	await(t, 3*changeLimit, "all nodes are Ready and have their BGP sessions", func(ctx context.Context) error {
+	// A kubelet whose API server was gone for a minute may take more than another one to come back.
+	await(t, 3*podLimit, "all nodes are Ready and have their BGP sessions", func(ctx context.Context) error {
 		for _, name := range allNodes() {
 			if err := nodeReady(ctx, name); err != nil {
 				return err
