@@ -7,9 +7,6 @@ import (
 	"io"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
-	"github.com/seamark-io/seamark/integration/artifacts"
 	"github.com/seamark-io/seamark/integration/lab"
 )
 
@@ -66,27 +63,14 @@ func (t *tour) leave(ctx context.Context, keep bool) error {
 	return lab.Down(ctx, Name, t.indented())
 }
 
-// cluster makes the lab, as `lab up` does, and gives its nodes the image of the example's pods.
-func cluster(ctx context.Context, t *tour) error {
+// cluster makes the lab, as `lab up` does.
+func cluster(ctx context.Context, t *tour) (err error) {
 	options := lab.DefaultOptions()
 	options.Name = Name
 	options.NodeGrace = nodeGrace
+	options.Images = []string{"agnhost"} // of the example's pods
 	options.Progress = t.indented()
-	// The first time both are built, which takes minutes; much of the image is a download.
-	var image string
-	work, workCtx := errgroup.WithContext(ctx)
-	work.Go(func() (err error) {
-		image, err = (&artifacts.Cache{Log: options.Progress}).Image(workCtx, "agnhost")
-		return err
-	})
-	work.Go(func() (err error) {
-		t.lab, err = lab.Up(workCtx, options)
-		return err
-	})
-	if err := work.Wait(); err != nil {
-		return err
-	}
-	if err := t.lab.Load(ctx, image); err != nil {
+	if t.lab, err = lab.Up(ctx, options); err != nil {
 		return err
 	}
 	if err := t.kubectl(ctx, "get", "nodes"); err != nil {

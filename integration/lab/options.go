@@ -53,6 +53,8 @@ type Options struct {
 	// Segment2 is the number of nodes, counted from the last, that stand on
 	// a second segment which the routers join to the LAN.
 	Segment2 int
+	// Images are the names of further images of [artifacts.Cache] that the nodes get: agnhost, e2e.
+	Images []string
 	// NodeGrace is the time after which the cluster calls a silent node
 	// NotReady; the kubelets report often enough for it. 0 keeps Kubernetes'
 	// default (50 s); the least is 4 s.

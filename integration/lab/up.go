@@ -93,6 +93,7 @@ func (l *Lab) prepare(ctx context.Context) ([]string, error) {
 	if l.opts.DNS == CoreDNS {
 		build = append(build, "coredns")
 	}
+	build = append(build, l.opts.Images...)
 	programs := programsNeeded(l.opts)
 	if err := l.cache.Prepare(ctx, programs, build); err != nil {
 		return nil, err
