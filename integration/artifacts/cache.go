@@ -23,14 +23,15 @@ import (
 const unusedFor = 7 * 24 * time.Hour
 
 // Cache is where the artifacts are. The zero value works. Its methods may be called at the same time, also by several
-// processes with one folder; they need the module's source above or below the working directory.
+// processes with one folder.
 type Cache struct {
-	Dir string    // "": $SEAMARK_LAB_CACHE or, without that, seamark-lab in os.UserCacheDir
-	Log io.Writer // gets a line when something is built, and how far it is; nil: nobody
+	Dir    string    // "": $SEAMARK_LAB_CACHE or, without that, seamark-lab in os.UserCacheDir
+	Source string    // a checkout of Seamark, or a folder in one, with the recipes; "": the one around the working directory
+	Log    io.Writer // gets a line when something is built, and how far it is; nil: nobody
 }
 
 // Binary returns the path of a program, building it if absent: kube-apiserver, kube-controller-manager, kube-scheduler,
-// kube-proxy, kubelet, kubectl, agnhost, coredns, e2e.test or ginkgo.
+// kube-proxy, kubelet, kubectl, agnhost, coredns, e2e.test, ginkgo or lab-relay.
 func (c *Cache) Binary(ctx context.Context, name string) (string, error) {
 	step, ok := programStep(name)
 	if !ok {
@@ -84,10 +85,11 @@ func (c *Cache) ensure(ctx context.Context, want ...string) (map[string]string, 
 	if err != nil {
 		return nil, err
 	}
-	src, err := findSource()
+	checkout, err := FindCheckout(c.Source)
 	if err != nil {
 		return nil, err
 	}
+	src := module(checkout)
 	recipes, err := steps(src)
 	if err != nil {
 		return nil, err

@@ -70,7 +70,7 @@ func (g goProgram) build(ctx context.Context, b *builder) error {
 
 // run runs the go command, after finding out how many packages there are to compile, and reports how far it is.
 func (g goProgram) run(ctx context.Context, b *builder, args []string) error {
-	progress := &goProgress{builder: b, start: time.Now(), next: time.Now().Add(progressEvery)}
+	progress := &goProgress{builder: b, start: time.Now()}
 	var deps bytes.Buffer
 	list := g.tool(ctx, b, "list", "-deps", g.pkg)
 	list.Stdout = &deps
@@ -84,13 +84,14 @@ func (g goProgram) run(ctx context.Context, b *builder, args []string) error {
 // goProgress counts what a go command says that it does.
 type goProgress struct {
 	*builder
-	start, next                    time.Time
+	start                          time.Time
 	packages, compiled, downloaded int
 	messages                       []string // what is no progress: errors
 }
 
-// follow runs the command and reads what it says on its standard error: go names each module that it downloads and, with
-// -v, each package that it compiles because it is not in Go's own build cache.
+// follow runs the command, reads what it says on its standard error, and reports how far it is: go names each module that it
+// downloads and, with -v, each package that it compiles because it is not in Go's own build cache. While it links, which of
+// the largest programs takes a minute, it says nothing.
 func (p *goProgress) follow(cmd *exec.Cmd) error {
 	stderr, w := io.Pipe()
 	cmd.Stderr = w
@@ -102,13 +103,30 @@ func (p *goProgress) follow(cmd *exec.Cmd) error {
 		exited <- cmd.Wait()
 		_ = w.Close()
 	}()
-	for lines := bufio.NewScanner(stderr); lines.Scan(); {
-		p.line(lines.Text())
+	lines := make(chan string)
+	go func() {
+		defer close(lines)
+		for said := bufio.NewScanner(stderr); said.Scan(); {
+			lines <- said.Text()
+		}
+	}()
+	tick := time.NewTicker(progressEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case line, ok := <-lines:
+			if ok {
+				p.line(line)
+				continue
+			}
+			if err := <-exited; err != nil {
+				return errors.Join(fmt.Errorf("%s: %w", cmd, err), errors.New(strings.Join(p.messages, "\n")))
+			}
+			return nil
+		case <-tick.C:
+			p.report()
+		}
 	}
-	if err := <-exited; err != nil {
-		return errors.Join(fmt.Errorf("%s: %w", cmd, err), errors.New(strings.Join(p.messages, "\n")))
-	}
-	return nil
 }
 
 func (p *goProgress) line(line string) {
@@ -120,12 +138,10 @@ func (p *goProgress) line(line string) {
 	default:
 		p.compiled++
 	}
-	now := time.Now()
-	if now.Before(p.next) {
-		return
-	}
-	p.next = now.Add(progressEvery)
-	took := now.Sub(p.start).Round(time.Second)
+}
+
+func (p *goProgress) report() {
+	took := time.Since(p.start).Round(time.Second)
 	if p.packages == 0 {
 		p.printf("%d modules downloaded, %s", p.downloaded, took)
 		return

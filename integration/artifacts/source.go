@@ -23,27 +23,26 @@ const (
 
 type source struct{ dir string }
 
-// findSource looks for this module at the working directory, above it, and in a folder "integration" of each of those.
-func findSource() (*source, error) {
-	wd, err := os.Getwd()
+// module returns this module in a checkout of Seamark.
+func module(checkout string) *source { return &source{dir: filepath.Join(checkout, "integration")} }
+
+// FindCheckout returns the root of the checkout of Seamark that dir is, or is in; "" is the working directory.
+func FindCheckout(dir string) (string, error) {
+	dir, err := filepath.Abs(dir)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	for dir := wd; ; dir = filepath.Dir(dir) {
-		for _, candidate := range []string{dir, filepath.Join(dir, "integration")} {
-			data, err := os.ReadFile(filepath.Join(candidate, "go.mod"))
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
-			if err != nil {
-				return nil, err
-			}
-			if modfile.ModulePath(data) == modulePath {
-				return &source{dir: candidate}, nil
-			}
+	for root := dir; ; root = filepath.Dir(root) {
+		data, err := os.ReadFile(filepath.Join(module(root).dir, "go.mod"))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return "", err
+		case modfile.ModulePath(data) == modulePath:
+			return filepath.EvalSymlinks(root)
 		}
-		if dir == filepath.Dir(dir) {
-			return nil, fmt.Errorf("no checkout of Seamark at %s or above it: what to build, and in which versions, stands there; run this in the checkout", wd)
+		if root == filepath.Dir(root) {
+			return "", fmt.Errorf("no checkout of Seamark at %s or above it: what to build, and in which versions, stands there; run this in the checkout, or name it (--source)", dir)
 		}
 	}
 }

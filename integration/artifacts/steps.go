@@ -47,7 +47,7 @@ func programStep(name string) (string, bool) {
 	case name == "e2e.test":
 		return "e2e", true
 	}
-	return name, slices.Contains([]string{"agnhost", "coredns", "ginkgo"}, name)
+	return name, slices.Contains([]string{"agnhost", "coredns", "ginkgo", "lab-relay"}, name)
 }
 
 // steps returns all recipes for the versions that the source pins.
@@ -83,8 +83,9 @@ func steps(src *source) (map[string]step, error) {
 			about:  "CoreDNS, about a minute",
 			module: coreDNSModule, pkg: ".", sources: []string{coreDNSModule},
 		}.step(),
-		"pause":  goProgram{about: "the pause program", pkg: "./images/pause", sources: []string{"images/pause"}}.step(),
-		"debian": debianRoot(),
+		"pause":     goProgram{about: "the pause program", pkg: "./images/pause", sources: []string{"images/pause"}}.step(),
+		"lab-relay": goProgram{about: "the relay for kubectl", pkg: "./cmd/lab-relay", sources: []string{"cmd/lab-relay"}}.step(),
+		"debian":    debianRoot(),
 	}
 	for name, recipe := range images() {
 		steps[imagePrefix+name] = step{

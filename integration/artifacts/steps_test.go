@@ -11,11 +11,11 @@ import (
 
 func testSource(t *testing.T) *source {
 	t.Helper()
-	src, err := findSource()
+	checkout, err := FindCheckout("")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return src
+	return module(checkout)
 }
 
 // Each step's inputs are there, and each step that something needs exists.
@@ -40,7 +40,7 @@ func TestSteps(t *testing.T) {
 		}
 		seen[name] = true
 	}
-	for _, name := range append(kubeNames(), "agnhost", "coredns", "e2e.test", "ginkgo") {
+	for _, name := range append(kubeNames(), "agnhost", "coredns", "e2e.test", "ginkgo", "lab-relay") {
 		if step, ok := programStep(name); !ok || recipes[step].build == nil {
 			t.Errorf("no step for the program %s", name)
 		}
@@ -50,16 +50,26 @@ func TestSteps(t *testing.T) {
 	}
 }
 
-func TestFindSource(t *testing.T) {
-	want := testSource(t).dir
-	for _, dir := range []string{want, filepath.Join(want, "images/coredns"), filepath.Dir(want), filepath.Join(filepath.Dir(want), "manifests")} {
+func TestFindCheckout(t *testing.T) {
+	want, err := filepath.EvalSymlinks("../..")
+	if err == nil {
+		want, err = filepath.Abs(want)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{want, filepath.Join(want, "integration"), filepath.Join(want, "integration/images/coredns"), filepath.Join(want, "manifests")} {
+		t.Chdir(t.TempDir())
+		if got, err := FindCheckout(dir); err != nil || got != want {
+			t.Errorf("of %s: %s, %v", dir, got, err)
+		}
 		t.Chdir(dir)
-		if src, err := findSource(); err != nil || src.dir != want {
-			t.Errorf("from %s: %v, %v", dir, src, err)
+		if got, err := FindCheckout(""); err != nil || got != want {
+			t.Errorf("from %s: %s, %v", dir, got, err)
 		}
 	}
 	t.Chdir(t.TempDir())
-	if _, err := findSource(); err == nil || !strings.Contains(err.Error(), "no checkout of Seamark") {
+	if _, err := FindCheckout(""); err == nil || !strings.Contains(err.Error(), "no checkout of Seamark") {
 		t.Errorf("outside of a checkout: %v", err)
 	}
 }

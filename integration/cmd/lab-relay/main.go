@@ -4,10 +4,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"syscall"
+	"time"
 )
 
 func main() {
@@ -15,18 +18,31 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: lab-relay ADDRESS:PORT 3<LISTENER")
 		os.Exit(2)
 	}
-	err := relay(os.NewFile(3, "listener"), os.Args[1])
+	listener, err := net.FileListener(os.NewFile(3, "listener"))
+	if err == nil {
+		err = relay(listener, os.Args[1])
+	}
 	fmt.Fprintln(os.Stderr, "lab-relay:", err)
 	os.Exit(1)
 }
 
-func relay(socket *os.File, target string) error {
-	listener, err := net.FileListener(socket)
-	if err != nil {
-		return err
-	}
+const (
+	// pause is the time until the next attempt, when a connection could not be
+	// accepted for want of something.
+	pause = 100 * time.Millisecond
+	// dialLimit is far beyond what a connection inside one machine needs.
+	dialLimit = 10 * time.Second
+)
+
+// relay serves connections until none can be accepted any more.
+func relay(listener net.Listener, target string) error {
 	for {
 		conn, err := listener.Accept()
+		if temporary(err) {
+			fmt.Fprintln(os.Stderr, "lab-relay:", err)
+			time.Sleep(pause)
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -38,10 +54,20 @@ func relay(socket *os.File, target string) error {
 	}
 }
 
+// temporary reports whether err is one of those of accept(2) that pass.
+func temporary(err error) bool {
+	for _, e := range []syscall.Errno{syscall.ECONNABORTED, syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
 // splice connects client with target until both directions have ended.
 func splice(client *net.TCPConn, target string) error {
 	defer client.Close()
-	conn, err := net.Dial("tcp", target)
+	conn, err := net.DialTimeout("tcp", target, dialLimit)
 	if err != nil {
 		return err
 	}
