@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -92,17 +93,60 @@ func (c cgroup) pids() []int {
 	return pids
 }
 
-// kill kills every process in the cgroup and below and waits for their end. It
-// does not use cgroup.kill: a kernel (6.18) was seen to kill from then on every
-// process that was created in the cgroup by clone3(2).
-func (c cgroup) kill(ctx context.Context) error {
-	return poll(ctx, 20*time.Millisecond, func() (bool, error) {
-		pids := c.pids()
-		for _, pid := range pids {
-			_ = unix.Kill(pid, unix.SIGKILL) // may have ended by itself
+// end kills every process in the cgroup and below, and outside of it those that
+// strays returns, and waits for their end. It returns how many there were. It does
+// not use cgroup.kill: a kernel (6.18) was seen to kill from then on every process
+// that was created in the cgroup by clone3(2).
+func (c cgroup) end(ctx context.Context, strays func() []int) (n int, err error) {
+	list := func() []int {
+		pids := append(c.pids(), strays()...)
+		slices.Sort(pids)
+		return slices.Compact(pids)
+	}
+	n = len(list())
+	err = poll(ctx, 20*time.Millisecond, func() (bool, error) {
+		// A process that a version 1 freezer holds does not even notice SIGKILL,
+		// and a container runtime may be about to pause one.
+		if err := c.thaw(); err != nil {
+			return false, err
 		}
-		return len(pids) == 0, nil
+		return signalEach(list, unix.SIGKILL) == 0, nil
 	})
+	if err != nil {
+		var left []string
+		for _, pid := range list() {
+			p, _ := readProcess(pid)
+			left = append(left, fmt.Sprintf("%d (%s, %c)", pid, p.Name, p.State))
+		}
+		return n, fmt.Errorf("%w: still there: %s", err, strings.Join(left, " "))
+	}
+	return n, nil
+}
+
+// thaw thaws the cgroups of that path in the hierarchy of version 1's freezer, if
+// there is one (freezer-subsystem.rst of the kernel).
+func (c cgroup) thaw() error {
+	unified, v1, err := cgroupMounts()
+	if err != nil {
+		return err
+	}
+	path, err := filepath.Rel(unified, string(c))
+	if err != nil {
+		return err
+	}
+	for _, hierarchy := range v1 {
+		const state = "freezer.state" // in each but the root of that hierarchy
+		if _, err := os.Stat(filepath.Join(hierarchy, path, state)); err != nil {
+			continue
+		}
+		_ = filepath.WalkDir(filepath.Join(hierarchy, path), func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() { // else it went away while we walked
+				_ = os.WriteFile(filepath.Join(path, state), []byte("THAWED"), 0)
+			}
+			return nil
+		})
+	}
+	return nil
 }
 
 // createCgroups makes a cgroup of that path in every hierarchy, as the kubelet

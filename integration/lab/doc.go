@@ -26,15 +26,20 @@
 // Every process of a lab is started inside the cgroup seamark-lab/LAB/HOST of
 // the unified hierarchy, atomically with its creation, and whatever it forks
 // stays there. That cgroup is the one record of what runs: finding, freezing
-// and killing processes read it, and [Down] kills it as a whole. Names of
-// network namespaces and cgroups follow from the name of the lab. So Down needs
-// nothing but that name, whatever had been reached when up was interrupted.
+// and killing processes read it, and [Down] kills it as a whole, and besides
+// what others have started in the hosts' network namespaces. Names of network
+// namespaces and cgroups follow from the name of the lab. So Down needs nothing
+// but that name, whatever had been reached when up was interrupted. Whoever makes
+// or removes anything of a lab holds its lock meanwhile.
 //
 // The only thing in the machine's own network namespace is one listening socket
-// on 127.0.0.1, through which kubectl reaches the API server.
+// on 127.0.0.1, through which kubectl reaches the API server. Addresses inside
+// are of 10.0.0.0/8, fd00::/8, 198.51.100.0/24 and 203.0.113.0/24; tests and
+// benchmarks take pools of 198.18.0.0/15 (RFC 2544) beside them.
 //
 // # Flow
 //
 // [Options] → [NewPlan] (pure: hosts, links, addresses, routes) → files and
-// command lines per host (pure: render.go) → namespaces, links and processes.
+// command lines per host (pure: files.go, and controlplane.go, node.go, router.go)
+// → namespaces, links and processes.
 package lab

@@ -3,11 +3,13 @@ package lab
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,8 +19,12 @@ import (
 // hostNames matches the names of hosts, whatever options a lab was made with.
 var hostNames = regexp.MustCompile(`^(lan|cp|node[0-9]+|client|router|router2|remote)$`)
 
-// downLimit is far beyond what a lab needs to end.
-const downLimit = time.Minute
+const (
+	// downLimit is far beyond what a lab needs to end, and offLimit what a host
+	// does.
+	downLimit = time.Minute
+	offLimit  = 30 * time.Second
+)
 
 // Down removes the lab of that name and everything of it: processes, network
 // namespaces, cgroups and files. It needs nothing to be complete, and is no
@@ -32,22 +38,30 @@ func Down(ctx context.Context, name string, progressTo io.Writer) error {
 	if os.Geteuid() != 0 {
 		return errors.New("a lab is made of namespaces: run this as root")
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, downLimit, fmt.Errorf("gave up after %s", downLimit))
-	defer cancel()
+	unlock, err := lockLab(ctx, dir, progress)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return progress.during(ctx, downLimit, "taking down lab "+name, func(ctx context.Context) error {
+		return down(ctx, name, dir, progress)
+	})
+}
 
+func down(ctx context.Context, name, dir string, progress *progress) error {
 	group, err := labCgroup(name)
 	if err != nil {
 		return err
 	}
-	processes := len(group.pids())
-	if err := group.kill(ctx); err != nil {
-		return err
-	}
-	progress.printf("%d processes ended", processes)
 	namespaces, err := labNetNS(name)
 	if err != nil {
 		return err
 	}
+	processes, err := group.end(ctx, func() []int { return inNetNS(namespaces) })
+	if err != nil {
+		return err
+	}
+	progress.printf("%d processes ended", processes)
 	var deletions errgroup.Group
 	for _, ns := range namespaces {
 		deletions.Go(func() error { return deleteNetNS(ns) })
@@ -55,7 +69,6 @@ func Down(ctx context.Context, name string, progressTo io.Writer) error {
 	if err := deletions.Wait(); err != nil {
 		return err
 	}
-	_ = os.Remove(netnsDir) // fails, rightly, while it holds others
 	progress.printf("%d network namespaces removed", len(namespaces))
 	if err := removeCgroups(ctx, name); err != nil {
 		return err
@@ -88,4 +101,31 @@ func labNetNS(lab string) ([]string, error) {
 		}
 	}
 	return names, nil
+}
+
+// inNetNS returns the processes of the machine, but this one, that are in one of
+// the named network namespaces: also those that no lab has started, as
+// `ip netns exec` does.
+func inNetNS(names []string) []int {
+	var wanted []os.FileInfo
+	for _, name := range names {
+		if info, err := os.Stat(filepath.Join(netnsDir, name)); err == nil {
+			wanted = append(wanted, info)
+		}
+	}
+	if len(wanted) == 0 {
+		return nil
+	}
+	links, _ := filepath.Glob("/proc/[0-9]*/ns/net") // the pattern is well-formed
+	var pids []int
+	for _, link := range links {
+		info, err := os.Stat(link)
+		if err != nil || !slices.ContainsFunc(wanted, func(w os.FileInfo) bool { return os.SameFile(w, info) }) {
+			continue // or it has ended
+		}
+		if pid, err := strconv.Atoi(strings.Split(link, "/")[2]); err == nil && pid != os.Getpid() {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }

@@ -133,8 +133,8 @@ func (l *Lab) Thaw(ctx context.Context, host, process string) error {
 }
 
 // Kill kills all processes of that name on the host (SIGKILL), also in pods, and
-// returns when they have ended. What runs in a pod is restarted by its kubelet, what the lab had started by
-// [Lab.StartNode].
+// returns when they have ended. What runs in a pod is restarted by its kubelet,
+// what the lab had started by [Lab.StartNode].
 func (l *Lab) Kill(ctx context.Context, host, process string) error {
 	return l.signal(ctx, host, process, unix.SIGKILL, func(byte) bool { return false })
 }
@@ -146,22 +146,25 @@ func (l *Lab) signal(ctx context.Context, host, process string, sig unix.Signal,
 	if err != nil {
 		return err
 	}
-	targets, err := h.find(process)
-	if err != nil {
+	if _, err := h.find(process); err != nil {
 		return err
 	}
-	for _, p := range targets {
-		if err := unix.Kill(p.PID, sig); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("signal %s (%d) on %s: %w", process, p.PID, host, err)
+	var targets []int
+	signalEach(func() []int {
+		targets = nil
+		found, _ := h.find(process) // none if all have ended
+		for _, p := range found {
+			targets = append(targets, p.PID)
 		}
-	}
+		return targets
+	}, sig)
 	ctx, cancel := context.WithTimeoutCause(ctx, signalLimit, fmt.Errorf("%s on %s takes no notice of %s", process, host, sig))
 	defer cancel()
 	return poll(ctx, 5*time.Millisecond, func() (bool, error) {
 		alive := h.cgroup().pids()
-		return !slices.ContainsFunc(targets, func(p Process) bool {
-			now, _ := readProcess(p.PID)
-			return slices.Contains(alive, p.PID) && !effected(now.State)
+		return !slices.ContainsFunc(targets, func(pid int) bool {
+			now, _ := readProcess(pid)
+			return slices.Contains(alive, pid) && !effected(now.State)
 		}), nil
 	})
 }
@@ -177,7 +180,12 @@ func (l *Lab) StopNode(ctx context.Context, name string) error {
 	if h.Role == RoleSwitch || h.Role == RoleControlPlane {
 		return fmt.Errorf("%s cannot be switched off: the rest of the lab stands on it", name)
 	}
-	return h.halt(ctx)
+	unlock, err := l.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return l.progress.during(ctx, offLimit, "switching off "+name, h.halt)
 }
 
 // StartNode switches a host on, and starts what of the lab's own does not run
@@ -187,10 +195,34 @@ func (l *Lab) StartNode(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	unlock, err := l.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	if h.holder() == 0 {
+		if h.Role == RoleSwitch {
+			return errors.New("lan, the switch, has lost its namespaces, and with them every link: take the lab down")
+		}
+		// Of a host whose holder was killed other things may be left.
+		if err := l.progress.during(ctx, offLimit, "clearing "+name, h.halt); err != nil {
+			return err
+		}
 		if err := h.boot(); err != nil {
 			return err
 		}
 	}
 	return l.startDaemons(ctx, h)
+}
+
+// lock takes the lock of a lab that is up.
+func (l *Lab) lock(ctx context.Context) (unlock func(), err error) {
+	if unlock, err = lockLab(ctx, l.dir, l.progress); err != nil {
+		return nil, err
+	}
+	if _, err := readState(l.dir); err != nil {
+		unlock()
+		return nil, fmt.Errorf("%w: %s", ErrNotFound, l.opts.Name) // it was taken down meanwhile
+	}
+	return unlock, nil
 }

@@ -50,7 +50,8 @@ func (h *Host) holder() int {
 	return 0
 }
 
-// boot makes the host's namespaces and links. It is an error if they exist.
+// boot makes the host's namespaces and links. It is an error if they exist; see
+// [Host.halt].
 func (h *Host) boot() error {
 	for _, dir := range []string{"etc", ".etc-work", "log", "var/cache", "var/lib", "var/log", "var/tmp"} {
 		if err := os.MkdirAll(h.dir(dir), 0o755); err != nil {
@@ -148,15 +149,16 @@ func (h *Host) mount() error {
 }
 
 // halt kills everything that runs on the host and removes its network
-// namespace, and with it its links. Its files stay.
+// namespace, and with it its links. Its files stay. It does nothing to a host
+// that is off, and makes one with leftovers ready for boot.
 func (h *Host) halt(ctx context.Context) error {
-	if err := h.cgroup().kill(ctx); err != nil {
-		return fmt.Errorf("host %s: %w", h.Name, err)
+	if _, err := h.cgroup().end(ctx, func() []int { return inNetNS([]string{h.NetNS()}) }); err != nil {
+		return err
 	}
 	// The kernel removes a network namespace when it finds the time, but the
 	// ports shall be free for the next boot.
 	if err := h.unplug(); err != nil {
-		return fmt.Errorf("host %s: %w", h.Name, err)
+		return err
 	}
 	return deleteNetNS(h.NetNS())
 }

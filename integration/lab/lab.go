@@ -29,6 +29,7 @@ type Lab struct {
 	bin      string // the folder of kubectl and the like
 	server   string // the API server, through the relay
 	programs map[string]string
+	pause    string // the archive of the image that every pod needs
 	cgroup   cgroup
 	hosts    map[string]*Host
 	cache    *artifacts.Cache
@@ -75,11 +76,12 @@ func newLab(s state, dir string) (*Lab, error) {
 		bin:      filepath.Join(dir, "bin"),
 		server:   s.Server,
 		programs: s.Programs,
+		pause:    s.Pause,
 		cgroup:   group,
 		hosts:    make(map[string]*Host),
 		progress: newProgress(s.Options.Progress),
 	}
-	l.cache = &artifacts.Cache{Log: l.progress}
+	l.cache = &artifacts.Cache{Source: s.Options.Source, Log: l.progress}
 	for _, h := range l.plan.Hosts {
 		l.hosts[h.Name] = &Host{HostPlan: h, lab: l}
 	}
@@ -179,9 +181,7 @@ func (l *Lab) Load(ctx context.Context, archive string, nodes ...string) error {
 			nodes = append(nodes, node.Name)
 		}
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, loadLimit, fmt.Errorf("gave up after %s", loadLimit))
-	defer cancel()
-	group, ctx := errgroup.WithContext(ctx)
+	var hosts []*Host
 	for _, name := range nodes {
 		h, err := l.Host(name)
 		if err != nil {
@@ -190,9 +190,16 @@ func (l *Lab) Load(ctx context.Context, archive string, nodes ...string) error {
 		if h.Role != RoleNode {
 			return fmt.Errorf("%s is not a node", name)
 		}
-		group.Go(func() error { return h.importImage(ctx, archive) })
+		hosts = append(hosts, h)
 	}
-	if err := group.Wait(); err != nil {
+	err := l.progress.during(ctx, loadLimit, "loading "+filepath.Base(archive), func(ctx context.Context) error {
+		group, ctx := errgroup.WithContext(ctx)
+		for _, h := range hosts {
+			group.Go(func() error { return h.importImage(ctx, archive) })
+		}
+		return group.Wait()
+	})
+	if err != nil {
 		return err
 	}
 	l.progress.printf("%s is on %s", filepath.Base(archive), strings.Join(nodes, " "))
@@ -209,19 +216,8 @@ func (h *Host) importImage(ctx context.Context, archive string) error {
 	defer f.Close()
 	cmd := h.Command(ctx, "ctr", "--namespace=k8s.io", "images", "import", "-")
 	cmd.Stdin = f
-	if _, err := h.run(cmd); err != nil {
-		return fmt.Errorf("import %s: %w", filepath.Base(archive), err)
-	}
-	return nil
-}
-
-// programsNeeded returns the programs, not from Debian, that the lab runs.
-func programsNeeded(o Options) []string {
-	programs := []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl"}
-	if o.Proxy == KubeProxy {
-		programs = append(programs, "kube-proxy")
-	}
-	return programs
+	_, err = h.run(cmd)
+	return err
 }
 
 // linkPrograms gives the hosts one folder for their PATH with all programs.

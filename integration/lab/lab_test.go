@@ -1,42 +1,31 @@
 package lab
 
 import (
-	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // These tests make real labs. They take minutes and need root, so they run only
-// when asked for: SEAMARK_LAB_TESTS=1 go test ./lab
-func needLab(t *testing.T) {
-	if os.Getenv("SEAMARK_LAB_TESTS") == "" {
-		t.Skip("set SEAMARK_LAB_TESTS=1 to make real labs")
+// when asked for, as make lab-tests does: SEAMARK_LAB_TESTS=PREFIX, with what the
+// names of the labs begin with.
+func testLab(t *testing.T, name string) string {
+	t.Helper()
+	prefix := os.Getenv("SEAMARK_LAB_TESTS")
+	if prefix == "" {
+		t.Skip("run make lab-tests to make real labs")
 	}
-}
-
-// upOnly, in the environment, makes the test binary bring up the lab of that
-// name and do nothing else, so that a test can kill it.
-const upOnly = "SEAMARK_LAB_TEST_UP"
-
-func TestMain(m *testing.M) {
-	if name := os.Getenv(upOnly); name != "" {
-		if _, err := Up(context.Background(), bare(name, os.Stderr)); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
-	os.Exit(m.Run())
+	return prefix + name
 }
 
 // bare returns the options of a lab that needs no images of ours.
@@ -46,40 +35,58 @@ func bare(name string, progress io.Writer) Options {
 
 // TestUpDown makes two labs at once, uses them, and removes them, twice.
 func TestUpDown(t *testing.T) {
-	needLab(t)
-	for range 2 {
+	names := []string{testLab(t, "a"), testLab(t, "b")}
+	for _, use := range []func(*testing.T, *Lab){useLab, nil} {
 		var group errgroup.Group
-		for _, name := range []string{"ta", "tb"} {
-			group.Go(func() error { return upUseDown(t, name) })
+		for _, name := range names {
+			group.Go(func() error { return upUseDown(t, name, use) })
 		}
 		if err := group.Wait(); err != nil {
 			t.Fatal(err)
 		}
+		out, err := exec.Command("ip", "netns", "list").CombinedOutput()
+		for _, name := range names {
+			if err != nil || strings.Contains("\n"+string(out), "\n"+name+"-") {
+				t.Errorf("ip netns list: %v\n%s", err, out)
+			}
+		}
 	}
 }
 
-func upUseDown(t *testing.T, name string) error {
+func upUseDown(t *testing.T, name string, use func(*testing.T, *Lab)) error {
 	ctx := t.Context()
 	l, err := Up(ctx, bare(name, t.Output()))
 	if err != nil {
 		return errors.Join(err, Down(ctx, name, nil))
 	}
-	if _, err := Up(ctx, bare(name, nil)); err == nil || !strings.Contains(err.Error(), "take it down first") {
-		t.Errorf("second up of %s: %v", name, err)
+	if other, err := Up(ctx, bare(name, nil)); other != nil || err == nil || !strings.Contains(err.Error(), "take it down first") {
+		t.Errorf("second up of %s: %v, %v", name, other, err)
 	}
-	t.Run(name, func(t *testing.T) {
-		testHosts(t, l)
-		testCuts(t, l)
-		testProcesses(t, l)
-		testPower(t, l)
-		testEtcd(t, l)
-	})
-	traces := traceOf(l)
+	if use != nil {
+		t.Run(name, func(t *testing.T) { use(t, l) })
+	}
+	startStray(t, l.hosts["client"])
+	if err := freezeInCgroup(l.hosts["node1"]); err != nil {
+		t.Error(err)
+	}
+	traces := traceOf(t, name)
+	if len(traces.processes) < len(l.plan.Hosts) {
+		t.Errorf("only %d processes found of a lab that is up", len(traces.processes))
+	}
 	if err := l.Down(ctx); err != nil {
 		return err
 	}
 	traces.mustBeGone(t)
 	return Down(ctx, name, nil) // of what is not there
+}
+
+func useLab(t *testing.T, l *Lab) {
+	testHosts(t, l)
+	testCuts(t, l)
+	testProcesses(t, l)
+	testRelay(t, l)
+	testPower(t, l)
+	testEtcd(t, l)
 }
 
 func testHosts(t *testing.T, l *Lab) {
@@ -174,31 +181,122 @@ func testProcesses(t *testing.T, l *Lab) {
 	if _, err := l.hosts["router"].Exec(ctx, "birdc", "show", "status"); err != nil {
 		t.Error(err)
 	}
-	if err := l.Kill(ctx, "router", "bert"); err == nil || !strings.Contains(err.Error(), "there are: bird sleep") {
-		t.Errorf("kill of nothing: %v", err)
+	// What holds the namespaces is a sleep, too.
+	for _, name := range []string{"bert", "sleep"} {
+		if err := l.Kill(ctx, "router", name); !errors.Is(err, errNoProcess) || !strings.HasSuffix(err.Error(), "there are: bird") {
+			t.Errorf("kill of nothing: %v", err)
+		}
 	}
 }
 
+// testRelay checks that kubectl's way into the lab comes back, at the same place.
+func testRelay(t *testing.T, l *Lab) {
+	ctx := t.Context()
+	if err := l.Kill(ctx, "cp", relayProgram); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Kubectl(ctx, "get", "--raw=/readyz"); err == nil {
+		t.Error("kubectl reaches the API server without the relay")
+	}
+	if err := l.StartNode(ctx, "cp"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Kubectl(ctx, "get", "--raw=/readyz"); err != nil {
+		t.Error(err)
+	}
+}
+
+// testPower switches hosts off and on that are not as the lab left them.
 func testPower(t *testing.T, l *Lab) {
 	ctx := t.Context()
+	node, client := l.hosts["node2"], l.hosts["client"]
+	if err := freezeInCgroup(node); err != nil {
+		t.Fatal(err)
+	}
+	ended := startStray(t, node)
 	if err := l.StopNode(ctx, "node2"); err != nil {
 		t.Fatal(err)
 	}
-	if left := l.hosts["node2"].Processes(); len(left) > 0 {
+	<-ended
+	if left := node.cgroup().pids(); len(left) > 0 {
 		t.Errorf("on a node that is off: %v", left)
 	}
-	if _, err := l.hosts["node2"].Exec(ctx, "true"); err == nil {
+	if _, err := node.Exec(ctx, "true"); err == nil {
 		t.Error("a command ran on a node that is off")
 	}
 	if err := l.StartNode(ctx, "node2"); err != nil {
 		t.Fatal(err)
 	}
+
+	// A host whose namespaces nobody holds any more is made anew.
+	if err := unix.Kill(client.holder(), unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if err := poll(ctx, time.Millisecond, func() (bool, error) { return client.holder() == 0, nil }); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.StartNode(ctx, "client"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Exec(ctx, "ping", "-c3", "-i0.3", "-W1", l.plan.Host("router").Addrs()[0].String()); err != nil {
+		t.Error(err)
+	}
+
 	if err := l.awaitNodes(ctx); err != nil {
 		t.Error(err)
 	}
 	if err := l.StopNode(ctx, "cp"); err == nil {
 		t.Error("the control plane was switched off")
 	}
+}
+
+// startStray starts a process on the host of which the lab does not know. The
+// channel is closed when it has ended.
+func startStray(t *testing.T, h *Host) (ended <-chan struct{}) {
+	t.Helper()
+	sleep := exec.Command("ip", "netns", "exec", h.NetNS(), "sleep", "infinity")
+	if err := sleep.Start(); err != nil {
+		t.Error(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		_ = sleep.Wait()
+		close(done)
+	}()
+	return done
+}
+
+// freezeInCgroup starts a process on the host and has version 1's freezer hold it,
+// where there is one, as container runtimes pause containers.
+func freezeInCgroup(h *Host) error {
+	unified, v1, err := cgroupMounts()
+	if err != nil {
+		return err
+	}
+	path, err := filepath.Rel(unified, string(h.cgroup()))
+	if err != nil {
+		return err
+	}
+	sleep := h.Command(context.Background(), "sleep", "infinity")
+	if err := sleep.Start(); err != nil {
+		return err
+	}
+	go func() { _ = sleep.Wait() }()
+	for _, hierarchy := range v1 {
+		if filepath.Base(hierarchy) != "freezer" {
+			continue
+		}
+		dir := filepath.Join(hierarchy, path, "pods", "frozen")
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		for file, text := range map[string]string{"cgroup.procs": strconv.Itoa(sleep.Process.Pid), "freezer.state": "FROZEN"} {
+			if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func testEtcd(t *testing.T, l *Lab) {
@@ -221,133 +319,35 @@ func testEtcd(t *testing.T, l *Lab) {
 	kubectl("delete", "configmap", "before")
 	last, err := l.revision(ctx)
 	must(err)
+	check := func() {
+		t.Helper()
+		if got := kubectl("get", "configmaps", "--namespace=default", "--field-selector=metadata.name!=kube-root-ca.crt", "--output=name"); got != "configmap/before\n" {
+			t.Errorf("after the restore there is: %s", got)
+		}
+		if now, err := l.revision(ctx); err != nil || now <= last {
+			t.Errorf("the revision is %d, and was %d (%v)", now, last, err)
+		}
+	}
 	must(l.Restore(ctx, "s"))
-	if got := kubectl("get", "configmaps", "--namespace=default", "--field-selector=metadata.name!=kube-root-ca.crt", "--output=name"); got != "configmap/before\n" {
-		t.Errorf("after the restore there is: %s", got)
-	}
-	if now, err := l.revision(ctx); err != nil || now <= last {
-		t.Errorf("the revision is %d, and was %d (%v)", now, last, err)
-	}
+	check()
 	if err := l.Restore(ctx, "nosuch"); err == nil {
 		t.Error("a snapshot that does not exist was restored")
 	}
 	kubectl("get", "--raw=/readyz")
-}
 
-// TestInterruptedUp kills up at several points and expects down to remove what
-// there is, and a second up to work.
-func TestInterruptedUp(t *testing.T) {
-	needLab(t)
-	const name = "tc"
-	for _, at := range []string{"lab tc:", "hosts are on the network", "the control plane is up"} {
-		t.Run(at, func(t *testing.T) {
-			killUpAt(t, name, at)
-			l, err := Open(name)
-			if err != nil && !errors.Is(err, ErrNotFound) {
-				t.Fatal(err)
-			}
-			var traces trace
-			if l != nil {
-				traces = traceOf(l)
-			}
-			if err := Down(t.Context(), name, t.Output()); err != nil {
-				t.Fatal(err)
-			}
-			traces.mustBeGone(t)
-		})
+	// An attempt that failed half-way: nothing runs, and etcd, if it did, would
+	// know only of revisions long past.
+	kubectl("create", "configmap", "after")
+	last, err = l.revision(ctx)
+	must(err)
+	must(l.Kill(ctx, "cp", "kube-apiserver"))
+	_, err = l.lastRevision(ctx)
+	must(err)
+	must(l.Kill(ctx, "cp", "etcd"))
+	for _, args := range [][]string{{"rm", "-rf", etcdData}, {"mkdir", "-p", etcdData + ".restored/member"}} {
+		_, err := l.hosts["cp"].Exec(ctx, args...)
+		must(err)
 	}
-	l, err := Up(t.Context(), bare(name, t.Output()))
-	if err != nil {
-		t.Error(err)
-	}
-	if l == nil {
-		return
-	}
-	traces := traceOf(l)
-	if err := l.Down(t.Context()); err != nil {
-		t.Error(err)
-	}
-	traces.mustBeGone(t)
-}
-
-// killUpAt starts up in another process and kills it, without a chance to clean
-// up, when its progress says so.
-func killUpAt(t *testing.T, name, at string) {
-	t.Helper()
-	up := exec.CommandContext(t.Context(), os.Args[0])
-	up.Env = append(os.Environ(), upOnly+"="+name)
-	stderr, err := up.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := up.Start(); err != nil {
-		t.Fatal(err)
-	}
-	reached := false
-	for lines := bufio.NewScanner(stderr); lines.Scan(); {
-		t.Log(lines.Text())
-		if strings.Contains(lines.Text(), at) {
-			reached = true
-			break
-		}
-	}
-	_ = up.Process.Kill()
-	_ = up.Wait()
-	if !reached {
-		t.Errorf("up never said %q", at)
-	}
-}
-
-// trace is what a lab has in the kernel, found without the cgroups that down
-// goes by.
-type trace struct {
-	lab        string
-	dir        string
-	namespaces []string // as /proc/PID/ns/net shows them
-}
-
-// traceOf records a lab's namespaces: of its hosts and of its pods.
-func traceOf(l *Lab) trace {
-	found := trace{lab: l.opts.Name, dir: l.dir}
-	own, _ := os.Readlink("/proc/self/ns/net")
-	for _, h := range l.hosts {
-		for _, p := range h.Processes() {
-			ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", p.PID))
-			if err == nil && ns != own && !slices.Contains(found.namespaces, ns) {
-				found.namespaces = append(found.namespaces, ns)
-			}
-		}
-	}
-	return found
-}
-
-func (tr trace) mustBeGone(t *testing.T) {
-	t.Helper()
-	processes, _ := filepath.Glob("/proc/[0-9]*/ns/net")
-	for _, link := range processes {
-		if ns, err := os.Readlink(link); err == nil && slices.Contains(tr.namespaces, ns) {
-			cmdline, _ := os.ReadFile(filepath.Join(filepath.Dir(link), "../cmdline"))
-			t.Errorf("%s is still in a namespace of %s: %q", link, tr.lab, cmdline)
-		}
-	}
-	if left, _ := filepath.Glob("/run/netns/" + tr.lab + "-*"); len(left) > 0 {
-		t.Errorf("left: %v", left)
-	}
-	for _, pattern := range []string{"/sys/fs/cgroup/", "/sys/fs/cgroup/*/"} {
-		if left, _ := filepath.Glob(pattern + cgroupParent + "/" + tr.lab); len(left) > 0 {
-			t.Errorf("left: %v", left)
-		}
-	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		t.Error(err)
-	}
-	for line := range strings.Lines(string(mounts)) {
-		if strings.Contains(line, "/netns/"+tr.lab+"-") || tr.dir != "" && strings.Contains(line, tr.dir) {
-			t.Errorf("still mounted: %s", line)
-		}
-	}
-	if _, err := os.Stat(tr.dir); tr.dir != "" && !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("%s: %v", tr.dir, err)
-	}
+	must(l.Restore(ctx, "s"))
+	check()
 }

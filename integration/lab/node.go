@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -46,11 +47,9 @@ func (l *Lab) startRuntime(ctx context.Context, h *Host) error {
 	if err != nil {
 		return err
 	}
-	pause, err := l.cache.Image(ctx, "pause")
-	if err != nil {
-		return err
-	}
-	return h.importImage(ctx, pause)
+	return l.progress.during(ctx, loadLimit, "loading "+filepath.Base(l.pause)+" on "+h.Name, func(ctx context.Context) error {
+		return h.importImage(ctx, l.pause)
+	})
 }
 
 // startKubelet starts what needs the API server: the kubelet and kube-proxy.

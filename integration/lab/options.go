@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"regexp"
 	"time"
 )
@@ -59,8 +57,9 @@ type Options struct {
 	// NotReady; the kubelets report often enough for it. 0 keeps Kubernetes'
 	// default (50 s); the least is 4 s.
 	NodeGrace time.Duration
-	// Source is the root of the Seamark checkout: manifests/ and bin/images/
-	// are taken from there. Empty means the one around the working directory.
+	// Source is a checkout of Seamark, or a folder in one: manifests/, bin/images/
+	// and the recipes of programs and images are taken from there. Empty means the
+	// one around the working directory. [Lab.Options] has its root.
 	Source string
 	// Progress receives one line per step; nil discards them.
 	Progress io.Writer `json:"-"`
@@ -113,18 +112,19 @@ func (o Options) needsSeamark() bool {
 	return o.Proxy == Seamark || o.DNS == Seamark || o.LB == Seamark
 }
 
-// findSource returns the root of the checkout that holds dir.
-func findSource(dir string) (string, error) {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return "", err
+// Needs returns the programs and images of [artifacts.Cache] that [Up] takes for
+// a lab with these options, as Prepare wants them.
+func Needs(o Options) (programs, images []string) {
+	programs = []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl", relayProgram}
+	if o.Proxy == KubeProxy {
+		programs = append(programs, "kube-proxy")
 	}
-	for d := dir; ; d = filepath.Dir(d) {
-		if _, err := os.Stat(filepath.Join(d, "integration", "go.mod")); err == nil {
-			return filepath.EvalSymlinks(d)
-		}
-		if d == filepath.Dir(d) {
-			return "", fmt.Errorf("%s is not inside a checkout of Seamark: change into one or name it with --source", dir)
-		}
+	images = []string{pauseImage}
+	if o.DNS == CoreDNS {
+		images = append(images, "coredns")
 	}
+	return programs, append(images, o.Images...)
 }
+
+// pauseImage is the image that holds the namespaces of every pod.
+const pauseImage = "pause"

@@ -81,8 +81,12 @@ func TestState(t *testing.T) {
 }
 
 func TestCheckVisible(t *testing.T) {
-	for dir, want := range map[string]bool{"/home/x": true, "/var": false, "/var/lib/x": false, "/run/x": false, "/etc": false, "/variable": true} {
-		if err := checkVisible("X", dir); (err == nil) != want {
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink("/var/lib", link); err != nil {
+		t.Fatal(err)
+	}
+	for dir, want := range map[string]bool{"/home/x": true, "/var": false, "/var/lib/x": false, "/run/x": false, "/etc": false, "/variable": true, link: false} {
+		if err := CheckVisible("X", dir); (err == nil) != want {
 			t.Errorf("%s: %v", dir, err)
 		}
 	}
@@ -222,7 +226,7 @@ func TestTail(t *testing.T) {
 }
 
 func TestSummary(t *testing.T) {
-	processes := []Process{{Name: "sleep"}, {Name: "kubelet", State: 'T'}, {Name: "coredns"}, {Name: "coredns"}, {Name: "containerd"}, {Name: "pause"}}
+	processes := []Process{{Name: "kubelet", State: 'T'}, {Name: "coredns"}, {Name: "coredns"}, {Name: "containerd"}, {Name: "pause"}}
 	if got, want := summary(processes), "containerd coredns×2 kubelet (frozen)"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -244,5 +248,50 @@ func TestAwait(t *testing.T) {
 	cancel(cause)
 	if err := l.await(ctx, wait{what: "x", limit: time.Second, check: never}); !errors.Is(err, cause) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestLock checks that one has the lock at a time, that who waits for it gets it,
+// and that it leaves no file behind.
+func TestLock(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "labs", "x")
+	unlock, err := lockLab(t.Context(), dir, newProgress(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said strings.Builder
+	cause := errors.New("interrupted")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	time.AfterFunc(50*time.Millisecond, func() { cancel(cause) })
+	if _, err := lockLab(ctx, dir, newProgress(&said)); !errors.Is(err, cause) {
+		t.Errorf("a second one has the lock: %v", err)
+	}
+	if !strings.Contains(said.String(), "another process is making or removing lab x") {
+		t.Errorf("who waits says %q", said.String())
+	}
+	time.AfterFunc(50*time.Millisecond, unlock)
+	again, err := lockLab(t.Context(), dir, newProgress(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again()
+	if left, _ := os.ReadDir(filepath.Dir(dir)); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// TestDuring checks that what takes too long ends, and why, in words.
+func TestDuring(t *testing.T) {
+	p := newProgress(nil)
+	broken := errors.New("broken")
+	if err := p.during(t.Context(), time.Minute, "doing x", func(context.Context) error { return broken }); !errors.Is(err, broken) || err.Error() != "doing x: broken" {
+		t.Errorf("got %v", err)
+	}
+	err := p.during(t.Context(), time.Millisecond, "doing x", func(ctx context.Context) error {
+		<-ctx.Done()
+		return errors.New("signal: killed")
+	})
+	if want := "doing x: gave up after 1ms: signal: killed"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // daemon is a program that runs on a host as long as the host does.
@@ -68,26 +71,46 @@ func (h *Host) logFile(process string) string { return h.dir("log", process+".lo
 
 // Process is a process of a host, of the lab's own or inside a pod.
 type Process struct {
-	PID  int // in the machine's PID namespace
-	Name string
-	Args []string
-	// PSS is the resident memory in bytes, with pages that several processes
-	// share divided among them.
-	PSS   int64
+	PID   int // in the machine's PID namespace
+	Name  string
+	Args  []string
 	State byte // as in proc_pid_stat(5): R, S, D, T (stopped), Z …
 }
 
-// Processes returns the processes that run on the host, also those in pods.
+// Processes returns the processes that run on the host, also those in pods, but
+// not the one that holds its namespaces.
 func (h *Host) Processes() []Process {
 	var processes []Process
+	holder := h.holder()
 	for _, pid := range h.cgroup().pids() {
-		if p, ok := readProcess(pid); ok {
-			p.PSS = readPSS(pid)
+		if p, ok := readProcess(pid); ok && pid != holder {
 			processes = append(processes, p)
 		}
 	}
 	return processes
 }
+
+// memory returns what the host's processes have resident, in bytes, with pages
+// that several processes share divided among them. The kernel walks all pages
+// of a process for it.
+func (h *Host) memory() (sum int64) {
+	for _, pid := range h.cgroup().pids() {
+		sum += readPSS(pid)
+	}
+	return sum
+}
+
+// Memory returns what all processes of the lab have resident, in bytes, with
+// shared pages counted once.
+func (l *Lab) Memory() (sum int64) {
+	for _, h := range l.hosts {
+		sum += h.memory()
+	}
+	return sum
+}
+
+// errNoProcess is returned where nothing of a name runs.
+var errNoProcess = errors.New("no such process")
 
 // find returns the host's processes of that name.
 func (h *Host) find(name string) ([]Process, error) {
@@ -101,13 +124,12 @@ func (h *Host) find(name string) ([]Process, error) {
 	}
 	if len(found) == 0 {
 		slices.Sort(names)
-		return nil, fmt.Errorf("no process %s on %s; there are: %s", name, h.Name, strings.Join(slices.Compact(names), " "))
+		return nil, fmt.Errorf("%w: %s on %s; there are: %s", errNoProcess, name, h.Name, strings.Join(slices.Compact(names), " "))
 	}
 	return found, nil
 }
 
-// readProcess reads all but the PSS of a process from /proc; false if it has
-// ended.
+// readProcess reads a process from /proc; false if it has ended.
 func readProcess(pid int) (Process, bool) {
 	proc := filepath.Join("/proc", strconv.Itoa(pid))
 	cmdline, err := os.ReadFile(filepath.Join(proc, "cmdline"))
@@ -133,6 +155,28 @@ func readPSS(pid int) int64 {
 		}
 	}
 	return 0
+}
+
+// signalEach sends sig to those of the processes that list still returns once
+// they can be told from any that get their numbers later, and returns how many it
+// was. A number alone may be of another process by the time of the signal.
+func signalEach(list func() []int, sig unix.Signal) int {
+	handles := make(map[int]int)
+	for _, pid := range list() {
+		if fd, err := unix.PidfdOpen(pid, 0); err == nil { // else it has ended
+			handles[pid] = fd
+		}
+	}
+	now := list()
+	for _, pid := range now {
+		if fd, ok := handles[pid]; ok {
+			_ = unix.PidfdSendSignal(fd, sig, nil, 0) // it may have ended since
+		}
+	}
+	for _, fd := range handles {
+		_ = unix.Close(fd)
+	}
+	return len(now)
 }
 
 // tail returns the last n lines of a file.

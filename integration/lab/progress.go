@@ -39,6 +39,37 @@ func (p *progress) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
+// during does something that may take a while, for at most limit, and says every
+// few seconds that it is still at it: what is as in "loading x.tar".
+func (p *progress) during(ctx context.Context, limit time.Duration, what string, do func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("gave up after %s", limit))
+	defer cancel()
+	done := make(chan struct{})
+	var reminder sync.WaitGroup
+	reminder.Go(func() {
+		ticker := time.NewTicker(remindEvery)
+		defer ticker.Stop()
+		for start := time.Now(); ; {
+			select {
+			case <-done:
+				return
+			case <-ticker.C:
+				p.printf("%s: %s so far", what, time.Since(start).Round(time.Second))
+			}
+		}
+	})
+	err := do(ctx)
+	close(done)
+	reminder.Wait()
+	switch cause := context.Cause(ctx); {
+	case err == nil:
+		return nil
+	case cause != nil && !errors.Is(err, cause): // "signal: killed", as a rule
+		return fmt.Errorf("%s: %w: %w", what, cause, err)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
 // wait is something to wait for.
 type wait struct {
 	what  string

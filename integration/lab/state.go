@@ -16,6 +16,7 @@ type state struct {
 	Options  Options
 	Server   string            // address of the relay, from the machine
 	Programs map[string]string // name → path of what was built for the lab
+	Pause    string            // path of the archive of the image that every pod needs
 }
 
 const stateFile = "lab.json"
@@ -34,14 +35,21 @@ func stateRoot() (string, error) {
 		}
 		root = filepath.Join(root, "seamark-lab")
 	}
-	return root, checkVisible("SEAMARK_LAB_STATE", root)
+	return root, CheckVisible("SEAMARK_LAB_STATE", root)
 }
 
-// checkVisible refuses a folder that the hosts' own mounts would hide.
-func checkVisible(variable, dir string) error {
+// CheckVisible refuses a path that the hosts' own mounts would hide; setting is
+// the name of what says that it is to be this one.
+func CheckVisible(setting, path string) error {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		real = path // it may be yet to be made
+	}
 	for _, hidden := range []string{"/etc", "/run", "/var"} {
-		if dir == hidden || strings.HasPrefix(dir, hidden+"/") {
-			return fmt.Errorf("%s: the hosts of a lab have their own %s, so they could not see it: set %s to a folder elsewhere", dir, hidden, variable)
+		for _, p := range []string{path, real} {
+			if p == hidden || strings.HasPrefix(p, hidden+"/") {
+				return fmt.Errorf("%s: the hosts of a lab have their own %s, so they could not see it: set %s to a folder elsewhere", path, hidden, setting)
+			}
 		}
 	}
 	return nil

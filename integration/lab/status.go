@@ -21,10 +21,9 @@ func (l *Lab) Status(ctx context.Context, w io.Writer) error {
 	var total int64
 	for _, plan := range l.plan.Hosts {
 		h := l.hosts[plan.Name]
-		processes := h.Processes()
-		memory := pss(processes)
+		memory := h.memory()
 		total += memory
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", h.Name, dash(join(plan.Addrs())), h.linkState(), mebibytes(memory), dash(summary(processes)))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", h.Name, dash(join(plan.Addrs())), h.linkState(), mebibytes(memory), dash(summary(h.Processes())))
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -61,22 +60,14 @@ func (h *Host) linkState() string {
 	return "up"
 }
 
-func pss(processes []Process) int64 {
-	var sum int64
-	for _, p := range processes {
-		sum += p.PSS
-	}
-	return sum
-}
-
 // summary names the processes, with how many there are of each and which are
-// stopped; what only holds a host or a pod is left out.
+// stopped; what only holds a pod is left out.
 func summary(processes []Process) string {
 	count := make(map[string]int)
 	var names []string
 	for _, p := range processes {
 		name := p.Name
-		if slices.Contains([]string{"sleep", "pause", shim}, name) {
+		if slices.Contains([]string{"pause", shim}, name) {
 			continue
 		}
 		if p.State == 'T' {

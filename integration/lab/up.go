@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/seamark-io/seamark/integration/artifacts"
 )
 
 // debianPrograms returns the programs that must be installed on the machine.
@@ -28,7 +30,8 @@ const upLimit = 10 * time.Minute
 
 // Up makes a lab and returns when its cluster is ready. If it fails, or ctx
 // ends, what it made stays for a look, and the lab is returned beside the error;
-// [Down] removes it. The lab is nil if nothing was made.
+// [Down] removes it. The lab is nil if nothing was made, also when there is one
+// of that name already.
 func Up(ctx context.Context, o Options) (*Lab, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
@@ -36,20 +39,28 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 	if err := checkMachine(); err != nil {
 		return nil, err
 	}
-	source, err := findSource(o.Source)
+	source, err := artifacts.FindCheckout(o.Source)
 	if err != nil {
 		return nil, err
 	}
 	o.Source = source
+	if err := CheckVisible("--source", source); err != nil {
+		return nil, err
+	}
 	dir, err := labDir(o.Name)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("lab %s exists, or remains of it do (%s): take it down first", o.Name, dir)
-	}
 	l, err := newLab(state{Options: o, Programs: map[string]string{}}, dir)
 	if err != nil {
+		return nil, err
+	}
+	unlock, err := lockLab(ctx, dir, l.progress)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := l.checkAbsent(); err != nil {
 		return nil, err
 	}
 	l.progress.printf("lab %s: nodes %d, families %s, proxy %s, dns %s, lb %s", o.Name, o.Nodes, o.Families, o.Proxy, o.DNS, o.LB)
@@ -57,9 +68,35 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
+	listener, server, err := listen("127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	defer listener.Close()
+	l.server = server
+	if err := l.makeFolder(); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, upLimit, fmt.Errorf("gave up after %s", upLimit))
 	defer cancel()
-	return l, l.up(ctx, images)
+	return l, l.up(ctx, listener, images)
+}
+
+// checkAbsent returns an error if there is anything of a lab of that name.
+func (l *Lab) checkAbsent() error {
+	remains, err := labNetNS(l.opts.Name)
+	if err != nil {
+		return err
+	}
+	for _, dir := range []string{l.dir, string(l.cgroup)} {
+		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+			remains = append(remains, dir)
+		}
+	}
+	if len(remains) > 0 {
+		return fmt.Errorf("lab %s exists, or remains of it do (%s): take it down first", l.opts.Name, strings.Join(remains, " "))
+	}
+	return nil
 }
 
 // checkMachine reports what a lab needs and this machine lacks.
@@ -89,12 +126,7 @@ func (l *Lab) prepare(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	build := []string{"pause"}
-	if l.opts.DNS == CoreDNS {
-		build = append(build, "coredns")
-	}
-	build = append(build, l.opts.Images...)
-	programs := programsNeeded(l.opts)
+	programs, build := Needs(l.opts)
 	if err := l.cache.Prepare(ctx, programs, build); err != nil {
 		return nil, err
 	}
@@ -102,27 +134,34 @@ func (l *Lab) prepare(ctx context.Context) ([]string, error) {
 		if l.programs[name], err = l.cache.Binary(ctx, name); err != nil {
 			return nil, err
 		}
-		if err := checkVisible("SEAMARK_LAB_CACHE", l.programs[name]); err != nil {
+		if err := CheckVisible("SEAMARK_LAB_CACHE", l.programs[name]); err != nil {
 			return nil, err
 		}
 	}
-	for _, name := range build[1:] { // pause is loaded with the runtime
+	for _, name := range build {
 		archive, err := l.cache.Image(ctx, name)
 		if err != nil {
 			return nil, err
+		}
+		if name == pauseImage { // is loaded with the runtime
+			l.pause = archive
+			continue
 		}
 		images = append(images, archive)
 	}
 	return images, nil
 }
 
-func (l *Lab) up(ctx context.Context, images []string) error {
-	listener, server, err := listen()
-	if err != nil {
+// makeFolder makes the lab's folder.
+func (l *Lab) makeFolder() error {
+	if err := os.MkdirAll(filepath.Dir(l.dir), 0o755); err != nil {
 		return err
 	}
-	defer listener.Close()
-	l.server = server
+	return os.Mkdir(l.dir, 0o700)
+}
+
+func (l *Lab) up(ctx context.Context, listener *os.File, images []string) error {
+	start := time.Now()
 	if err := l.writeFolder(); err != nil {
 		return err
 	}
@@ -136,19 +175,13 @@ func (l *Lab) up(ctx context.Context, images []string) error {
 	if err := l.install(ctx); err != nil {
 		return err
 	}
-	l.progress.printf("lab %s is up", l.opts.Name)
+	l.progress.printf("lab %s is up, in %.1fs", l.opts.Name, time.Since(start).Seconds())
 	return nil
 }
 
-// writeFolder makes the lab's folder, with what it remembers first.
+// writeFolder fills the lab's folder, with what it remembers first.
 func (l *Lab) writeFolder() error {
-	if err := os.MkdirAll(filepath.Dir(l.dir), 0o755); err != nil {
-		return err
-	}
-	if err := os.Mkdir(l.dir, 0o700); err != nil { // also if another up was faster
-		return err
-	}
-	s := state{Options: l.opts, Server: l.server, Programs: l.programs}
+	s := state{Options: l.opts, Server: l.server, Programs: l.programs, Pause: l.pause}
 	return errors.Join(s.write(l.dir), l.linkPrograms(), l.credentials())
 }
 
@@ -173,12 +206,7 @@ func (l *Lab) bootAll(ctx context.Context) error {
 // API server, then the kubelets, and waits for the nodes.
 func (l *Lab) startAll(ctx context.Context, relay *os.File, images []string) error {
 	group, groupCtx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		if err := l.buildRelay(groupCtx); err != nil {
-			return err
-		}
-		return l.startRelay(relay)
-	})
+	group.Go(func() error { return l.startRelay(relay) })
 	group.Go(func() error {
 		if err := l.startControlPlane(groupCtx); err != nil {
 			return err
@@ -224,6 +252,9 @@ func (l *Lab) startNodes(ctx context.Context, images []string) error {
 func (l *Lab) startDaemons(ctx context.Context, h *Host) error {
 	switch h.Role {
 	case RoleControlPlane:
+		if err := l.restartRelay(); err != nil {
+			return err
+		}
 		return l.startControlPlane(ctx)
 	case RoleNode:
 		if err := l.startRuntime(ctx, h); err != nil {

@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
+	"os/signal"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/seamark-io/seamark/integration/lab"
 )
@@ -45,14 +48,37 @@ func (a *app) exec() *cobra.Command {
 			if command[0] == "--" && len(command) > 1 {
 				command = command[1:]
 			}
-			// The command shares our terminal and gets its signals; it decides.
 			c := h.Command(context.WithoutCancel(cmd.Context()), command...)
 			c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
-			return c.Run()
+			return runForwarding(c)
 		},
 	}
 	cmd.Flags().SetInterspersed(false) // what follows HOST is the command's own
 	return cmd
+}
+
+// runForwarding runs a command to its end. The command decides what a signal means:
+// those of our terminal it gets as we do, and what else asks us to end is passed on.
+func runForwarding(c *exec.Cmd) error {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGHUP)
+	defer signal.Stop(signals)
+	if err := c.Start(); err != nil {
+		return err
+	}
+	ended := make(chan struct{})
+	defer close(ended)
+	go func() {
+		for {
+			select {
+			case s := <-signals:
+				_ = c.Process.Signal(s) // it may have ended
+			case <-ended:
+				return
+			}
+		}
+	}()
+	return c.Wait()
 }
 
 func (a *app) logs() *cobra.Command {

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/seamark-io/seamark/integration/artifacts"
 	"github.com/seamark-io/seamark/integration/lab"
 )
 
@@ -61,7 +62,7 @@ router2 and remote (behind the routers).`,
 		name = lab.DefaultOptions().Name
 	}
 	root.PersistentFlags().StringVarP(&a.name, "name", "n", name, "name of the lab (also $SEAMARK_LAB); several can run at once")
-	root.AddCommand(a.up(), a.down(), a.list(), a.status(), a.kubeconfig(), a.exec(), a.load(), a.logs())
+	root.AddCommand(a.up(), a.down(), a.build(), a.list(), a.status(), a.kubeconfig(), a.exec(), a.load(), a.logs())
 	root.AddCommand(a.cut(), a.heal())
 	root.AddCommand(
 		a.signal("freeze", "Stop all processes of a name on a host (SIGSTOP), also those in pods", (*lab.Lab).Freeze),
@@ -119,20 +120,44 @@ func (a *app) up() *cobra.Command {
 	f := cmd.Flags()
 	f.IntVar(&o.Nodes, "nodes", o.Nodes, "number of nodes")
 	f.StringVar((*string)(&o.Families), "families", string(o.Families), "IP families: dual, ipv4 or ipv6")
-	f.StringVar((*string)(&o.Proxy), "proxy", string(o.Proxy), "service proxy: seamark, kube-proxy or none")
-	f.StringVar((*string)(&o.DNS), "dns", string(o.DNS), "cluster DNS: seamark, coredns or none")
 	f.StringVar((*string)(&o.LB), "lb", string(o.LB), "load balancer provider: seamark or none")
 	f.IntVar(&o.Zones, "zones", o.Zones, "number of zones to spread the nodes over; 0 gives them no zone label")
 	f.BoolVar(&o.Router2, "router2", o.Router2, "add a second router")
 	f.IntVar(&o.Segment2, "segment2", o.Segment2, "number of nodes, counted from the last, on a second LAN segment")
-	f.StringSliceVar(&o.Images, "images", o.Images, "further images to load on all nodes: agnhost, e2e")
 	f.DurationVar(&o.NodeGrace, "node-grace", o.NodeGrace, "time until a silent node is NotReady; 0 is Kubernetes' default of 50s")
-	f.StringVar(&o.Source, "source", o.Source, "checkout of Seamark (default: around the working directory)")
-	complete(cmd, "images", "agnhost", "e2e")
 	complete(cmd, "families", "dual", "ipv4", "ipv6")
+	complete(cmd, "lb", "seamark", "none")
+	needs(cmd, &o)
+	return cmd
+}
+
+// needs adds the flags that say what must be built for a lab.
+func needs(cmd *cobra.Command, o *lab.Options) {
+	f := cmd.Flags()
+	f.StringVar((*string)(&o.Proxy), "proxy", string(o.Proxy), "service proxy: seamark, kube-proxy or none")
+	f.StringVar((*string)(&o.DNS), "dns", string(o.DNS), "cluster DNS: seamark, coredns or none")
+	f.StringSliceVar(&o.Images, "images", o.Images, "further images for all nodes: agnhost, e2e")
+	f.StringVar(&o.Source, "source", o.Source, "checkout of Seamark (default: around the working directory)")
 	complete(cmd, "proxy", "seamark", "kube-proxy", "none")
 	complete(cmd, "dns", "seamark", "coredns", "none")
-	complete(cmd, "lb", "seamark", "none")
+	complete(cmd, "images", "agnhost", "e2e")
+}
+
+func (a *app) build() *cobra.Command {
+	o := lab.DefaultOptions()
+	cmd := &cobra.Command{
+		Use:   "build",
+		Short: "Build what lab up would build, and keep it in the cache",
+		Long: `Build what lab up would build with the same flags, where it is not in the cache
+yet: the programs of Kubernetes, and images that are not Seamark's own.`,
+		Args: args(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			programs, images := lab.Needs(o)
+			cache := &artifacts.Cache{Source: o.Source, Log: os.Stderr}
+			return cache.Prepare(cmd.Context(), programs, images)
+		},
+	}
+	needs(cmd, &o)
 	return cmd
 }
 
