@@ -15,7 +15,7 @@ const (
 	askTimeout = 500 * time.Millisecond
 	// steady is for how long every request must have been answered for the outage to be over.
 	steady = 2 * time.Second
-	// quietBefore is for how long requests are answered before the link is cut.
+	// quietBefore is for how long every request is answered before the link is cut: more than a request may take.
 	quietBefore = time.Second
 	outageLimit = time.Minute
 )
@@ -23,13 +23,12 @@ const (
 // cut takes the link of the VIP's owner away while the client asks all the time.
 func cut(ctx context.Context, t *tour) error {
 	vip := t.vips[0]
-	var err error
-	if t.owner, err = t.neighbour(ctx, vip); err != nil {
+	if err := t.announced(ctx); err != nil {
 		return err
 	}
 	t.say("The client asks %s %d times a second. This cluster calls a node NotReady that has been silent", url(vip, "hostname"), time.Second/askEvery)
 	t.say("for %s; Kubernetes' default is 50s.", nodeGrace)
-	m := &meter{lastLost: time.Now()}
+	m := newMeter()
 	asking, stop := context.WithCancel(ctx)
 	defer stop()
 	record := make(chan probe.Record, 1)
@@ -38,11 +37,22 @@ func cut(ctx context.Context, t *tour) error {
 			From: t.namespaceOf("client"), URL: url(vip, "hostname"), Every: askEvery, Timeout: askTimeout, Seen: m.see,
 		}.Run(asking)
 	}()
-	time.Sleep(quietBefore)
-	if lost, _ := m.state(); lost > 0 {
-		return fmt.Errorf("expected every request to be answered before the cut; %d were not", lost)
+	err := t.until(ctx, changeLimit, fmt.Sprintf("every request to be answered for %s before the cut", quietBefore), func(context.Context) error {
+		if lost, answeredFor := m.state(); answeredFor < quietBefore {
+			return fmt.Errorf("%d were lost, the last %s ago", lost, answeredFor.Round(time.Millisecond))
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	// Read now, and from both sides: the address may have moved since the step before.
+	if t.owner, err = t.found(ctx, vip); err != nil {
+		return err
 	}
 	t.command("", "bin/lab --name "+Name+" cut "+t.owner)
+	m.reset()
+	start := time.Now()
 	if err := t.lab.Cut(ctx, t.owner); err != nil {
 		return err
 	}
@@ -50,7 +60,7 @@ func cut(ctx context.Context, t *tour) error {
 		return err
 	}
 	stop()
-	outage := (<-record).Outage()
+	outage := (<-record).Since(start.Add(-quietBefore)).Outage()
 	now, err := t.neighbour(ctx, vip)
 	if err != nil {
 		return err
@@ -100,8 +110,10 @@ func (t *tour) watchOutage(ctx context.Context, m *meter) error {
 type meter struct {
 	mu       sync.Mutex
 	lost     int
-	lastLost time.Time
+	lastLost time.Time // or when the first was made
 }
+
+func newMeter() *meter { return &meter{lastLost: time.Now()} }
 
 func (m *meter) see(r probe.Result) {
 	m.mu.Lock()
@@ -110,6 +122,13 @@ func (m *meter) see(r probe.Result) {
 		m.lost++
 		m.lastLost = time.Now()
 	}
+}
+
+// reset forgets what was lost so far.
+func (m *meter) reset() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lost, m.lastLost = 0, time.Now()
 }
 
 // state returns how many requests were lost, and for how long none was.

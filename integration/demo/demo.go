@@ -27,7 +27,7 @@ type Options struct {
 }
 
 // Up makes the lab and shows every step. It returns an error that says what was expected and what was seen if a step does
-// not come out as it should, and, unless it is to keep it, takes the lab down in any case.
+// not come out as it should, and, unless it is to keep it, takes the lab down that it has made in any case.
 func Up(ctx context.Context, o Options) (err error) {
 	if _, err := lab.Open(Name); !errors.Is(err, lab.ErrNotFound) {
 		return errors.New("there is a lab of an earlier demo, or remains of one: remove it with make demo-down")
@@ -42,7 +42,7 @@ func Up(ctx context.Context, o Options) (err error) {
 	}()
 	for i, s := range steps() {
 		t.step(i+1, len(steps()), s.title)
-		if err := s.show(ctx, t); err != nil {
+		if err := s.run(ctx, t); err != nil {
 			return fmt.Errorf("step %d of %d (%s): %w", i+1, len(steps()), s.title, err)
 		}
 	}
@@ -55,6 +55,9 @@ func Down(ctx context.Context, out io.Writer) error { return lab.Down(ctx, Name,
 
 // leave ends a demo: it takes the lab down, or says how to look around in it.
 func (t *tour) leave(ctx context.Context, keep bool) error {
+	if t.lab == nil {
+		return nil // nothing was made
+	}
 	if keep {
 		t.lookAround()
 		return nil
@@ -73,6 +76,7 @@ func cluster(ctx context.Context, t *tour) (err error) {
 	if t.lab, err = lab.Up(ctx, options); err != nil {
 		return err
 	}
+	t.complete = true
 	if err := t.kubectl(ctx, "get", "nodes"); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"context"
 	"errors"
 	"io"
 	"strings"
@@ -52,5 +53,39 @@ func TestMeter(t *testing.T) {
 	m.see(probe.Result{})
 	if lost, answered := m.state(); lost != 1 || answered > time.Minute {
 		t.Errorf("%d lost, none for %s; want 1, just now", lost, answered)
+	}
+	m.reset()
+	if lost, answered := m.state(); lost != 0 || answered > time.Minute {
+		t.Errorf("%d lost, none for %s; want a new beginning", lost, answered)
+	}
+}
+
+// A step that takes too long ends, and says so, in place of what was broken off.
+func TestStepLimit(t *testing.T) {
+	killed := errors.New("signal: killed")
+	s := step{limit: time.Millisecond, show: func(ctx context.Context, _ *tour) error {
+		<-ctx.Done()
+		return killed
+	}}
+	if err := s.run(t.Context(), nil); err == nil || err.Error() != "gave up after 1ms: signal: killed" {
+		t.Errorf("got %v", err)
+	}
+	s = step{limit: time.Minute, show: func(context.Context, *tour) error { return killed }}
+	if err := s.run(t.Context(), nil); !errors.Is(err, killed) || err.Error() != killed.Error() {
+		t.Errorf("got %v", err)
+	}
+	for _, s := range steps() {
+		if s.limit == 0 {
+			t.Errorf("%s: no limit", s.title)
+		}
+	}
+}
+
+// What a lab is left as, and whose it is: nothing is taken down that the demo has not made.
+func TestLeaveNothing(t *testing.T) {
+	var out strings.Builder
+	tr := &tour{printer: printer{out: &out}}
+	if err := tr.leave(t.Context(), false); err != nil || out.Len() > 0 {
+		t.Errorf("without a lab: %v, said %q", err, out.String())
 	}
 }

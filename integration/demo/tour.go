@@ -21,7 +21,8 @@ import (
 // tour is a demo under way.
 type tour struct {
 	printer
-	lab *lab.Lab
+	lab      *lab.Lab // nil if it was not made
+	complete bool     // whether it came up
 
 	vips    []netip.Addr // of the Service
 	owner   string       // the node that announces the first of them on the LAN
@@ -47,7 +48,7 @@ func (t *tour) summarize() {
 
 func (t *tour) lookAround() {
 	t.heading("The cluster stays up")
-	if t.lab == nil {
+	if !t.complete {
 		t.say("It is not complete: bin/lab --name %s logs cp shows why.", Name)
 	} else {
 		t.say("    export KUBECONFIG=%s", t.lab.Kubeconfig())
@@ -198,6 +199,18 @@ func (t *tour) answers(ctx context.Context, host string, vip netip.Addr) error {
 	})
 }
 
+// silent waits until a host gets no answer at an address.
+func (t *tour) silent(ctx context.Context, host string, vip netip.Addr) error {
+	client := t.namespaceOf(host).HTTP(time.Second)
+	return t.until(ctx, changeLimit, fmt.Sprintf("no answer of %s to %s", vip, host), func(context.Context) error {
+		resp, err := client.Get(url(vip, "hostname"))
+		if err == nil {
+			return errors.Join(errors.New("it answers "+resp.Status), resp.Body.Close())
+		}
+		return nil
+	})
+}
+
 // neighbour returns the node whose link-layer address the client knows a VIP by.
 func (t *tour) neighbour(ctx context.Context, vip netip.Addr) (string, error) {
 	client, err := t.lab.Host("client")
@@ -217,6 +230,65 @@ func (t *tour) neighbour(ctx context.Context, vip netip.Addr) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("the client's neighbour entry is %q, of none of the nodes", strings.TrimSpace(out.Stdout))
+}
+
+// vip is what `kubectl get vips` shows of an address.
+type vip struct {
+	address string
+	owners  []string // on the LAN
+	bgp     []string // nodes that announce it to routers
+}
+
+// vipObjects reads the addresses that are given out.
+func (t *tour) vipObjects(ctx context.Context) ([]vip, error) {
+	var list struct {
+		Items []struct {
+			Spec   struct{ Address string }
+			Status struct{ Owner, BGP string }
+		}
+	}
+	if err := t.read(ctx, &list, "vips"); err != nil {
+		return nil, err
+	}
+	var vips []vip
+	for _, item := range list.Items {
+		vips = append(vips, vip{item.Spec.Address, strings.FieldsFunc(item.Status.Owner, isComma), strings.FieldsFunc(item.Status.BGP, isComma)})
+	}
+	return vips, nil
+}
+
+func isComma(r rune) bool { return r == ',' }
+
+// nodeAddresses reads the addresses that the nodes have on any interface.
+func (t *tour) nodeAddresses(ctx context.Context) (map[netip.Addr]string, error) {
+	nodes := make(map[netip.Addr]string)
+	for _, node := range t.lab.Plan().Nodes() {
+		h, err := t.lab.Host(node.Name)
+		if err != nil {
+			return nil, err
+		}
+		out, err := h.Exec(ctx, "ip", "-json", "address")
+		if err != nil {
+			return nil, err
+		}
+		var links []struct {
+			AddrInfo []struct{ Local netip.Addr } `json:"addr_info"`
+		}
+		if err := json.Unmarshal([]byte(out.Stdout), &links); err != nil {
+			return nil, fmt.Errorf("the addresses of %s: %w", node.Name, err)
+		}
+		for _, link := range links {
+			for _, a := range link.AddrInfo {
+				nodes[a.Local] = node.Name
+			}
+		}
+	}
+	return nodes, nil
+}
+
+// curl is a command that asks the Service at an address, and does not wait for long.
+func curl(vip netip.Addr, path string) []string {
+	return []string{"curl", "-sS", "--max-time", "2", url(vip, path)}
 }
 
 func url(vip netip.Addr, path string) string {

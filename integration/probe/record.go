@@ -1,9 +1,17 @@
 package probe
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Record is a sequence of results in the order of their requests.
 type Record []Result
+
+// Since returns the results of requests that were sent at a time or later.
+func (r Record) Since(t time.Time) Record {
+	return slices.DeleteFunc(slices.Clone(r), func(result Result) bool { return result.Sent.Before(t) })
+}
 
 // Gap is a stretch of a [Record] without an answer.
 type Gap struct {

@@ -56,3 +56,15 @@ func TestGaps(t *testing.T) {
 		}
 	}
 }
+
+func TestSince(t *testing.T) {
+	r := record(".x..x")
+	for after, lost := range map[time.Duration]int{0: 2, 20 * time.Millisecond: 2, 21 * time.Millisecond: 1, time.Second: 0} {
+		if got := r.Since(time.Unix(0, 0).Add(after)); got.Lost() != lost {
+			t.Errorf("%d lost after %s, want %d", got.Lost(), after, lost)
+		}
+	}
+	if len(r) != 5 || r.Lost() != 2 {
+		t.Error("the record itself has changed")
+	}
+}
