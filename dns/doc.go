@@ -9,7 +9,10 @@
 // connection tracking and with it from the service proxy's NAT (package notrack). That removes a known race between
 // two queries from one socket, which costs 5 seconds (https://github.com/kubernetes/kubernetes/issues/56903).
 //
-// Server.Run is the loop. It takes the addresses over without a gap, first the sockets and then the rules, and on a
-// clean end gives them back in the opposite order, so that the Service's other endpoints answer. After a crash the
-// addresses stay; the next start finds them and listens there at once, before the API is reachable.
+// Server.Run is the loop. It takes the addresses over without a gap, first the sockets and then the rules, and at its end
+// stops in the opposite order: nothing that was asked stays without a reply. The addresses stay on the node, after a
+// clean end as after a crash. After a clean end the service proxy sends queries to the Service's other endpoints; if
+// there are none the kernel refuses them at once, until the next start, which finds the addresses and listens there
+// before the API is reachable. Nobody but the package bind removes them, for an address that the Service has no more,
+// for an agent that runs without DNS, and for "seamark-node cleanup".
 package dns

@@ -74,8 +74,8 @@ func New(cfg Config) (*Server, error) {
 // missing. It may be called at any time.
 func (s *Server) Ready() error { return s.state.Load().err }
 
-// Run serves until ctx is done, and then gives the addresses back. It does not end for an error: what cannot be done is
-// logged and tried again.
+// Run serves until ctx is done. The addresses stay: see the package comment. It does not end for an error: what cannot be
+// done is logged and tried again.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.end()
 	if s.cfg.Addresses != nil {
@@ -180,16 +180,15 @@ func (s *Server) addresses() []netip.Addr {
 }
 
 // updateListeners listens at exactly these addresses, at port 53, and at those in more. Packets for an address bypass
-// the service proxy only while somebody listens: before and after, and if the port is taken, they go where the proxy
-// sends them.
+// the service proxy only while somebody listens: before and after, and if the port is taken, the proxy sends them to the
+// Service's endpoints, if there are any.
 func (s *Server) updateListeners(ctx context.Context, addrs []netip.Addr, more []netip.AddrPort) error {
 	var errs []error
 	want := slices.Clone(more)
 	for _, a := range addrs {
 		want = append(want, netip.AddrPortFrom(a, Port))
 	}
-	// Take no more queries for what goes, and then close it: see notrack.Driver.Set for why the replies come last.
-	errs = append(errs, s.setNotrack(ctx, s.listening(addrs), s.listening(s.served)), s.closeListeners(want))
+	errs = append(errs, s.stopListening(ctx, addrs, want))
 	if s.cfg.Addresses != nil {
 		errs = append(errs, s.cfg.Addresses.Set(ctx, addrs))
 	}
@@ -207,6 +206,12 @@ func (s *Server) updateListeners(ctx context.Context, addrs []netip.Addr, more [
 	}
 	now := s.listening(addrs)
 	return errors.Join(append(errs, s.setNotrack(ctx, now, now))...)
+}
+
+// stopListening closes the listeners at all but the wanted addresses. It takes no more queries for what goes, and then
+// closes it; the caller ends the replies' exemption: see notrack.Driver.Set for why they come last.
+func (s *Server) stopListening(ctx context.Context, addrs []netip.Addr, want []netip.AddrPort) error {
+	return errors.Join(s.setNotrack(ctx, s.listening(addrs), s.listening(s.served)), s.closeListeners(want))
 }
 
 func (s *Server) setNotrack(ctx context.Context, queries, replies []netip.Addr) error {
@@ -281,13 +286,13 @@ func (s *Server) updateForwarder(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// end gives the addresses back.
+// end stops answering, and leaves the addresses to the next start.
 func (s *Server) end() {
 	s.state.Store(&state{errors.New("DNS has ended")})
 	ctx, cancel := context.WithTimeout(context.Background(), 2*drain)
 	defer cancel()
-	if err := s.updateListeners(ctx, nil, nil); err != nil {
-		s.cfg.Log.LogAttrs(ctx, slog.LevelError, "giving the DNS addresses back", slog.Any("error", err))
+	if err := errors.Join(s.stopListening(ctx, nil, nil), s.setNotrack(ctx, nil, nil)); err != nil {
+		s.cfg.Log.LogAttrs(ctx, slog.LevelError, "DNS: stopping", slog.Any("error", err))
 	}
 	s.handler.forward.Load().stop()
 }

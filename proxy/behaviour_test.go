@@ -213,7 +213,9 @@ func TestRepair(t *testing.T) {
 	}
 }
 
-// TestLocalDNS: packets to the node's own DNS server reach it, whatever the DNS Service's endpoints are.
+// TestLocalDNS: while the node's own DNS server listens, packets to it reach it, whatever the DNS Service's endpoints are.
+// When it has stopped, its address stays on the node: the Service's endpoints answer if there are any, and else whoever
+// asks is told at once that nobody does.
 func TestLocalDNS(t *testing.T) {
 	l := newLab(t)
 	l.start(func(c *Config) { c.Rules.LocalDNS = Name("dns") })
@@ -239,20 +241,42 @@ func TestLocalDNS(t *testing.T) {
 	}()
 	ports := []cluster.ServicePort{{Name: "udp", Protocol: cluster.UDP, Port: 53}, {Name: "tcp", Protocol: cluster.TCP, Port: 9153}}
 	dns := Service("dns", "10.96.0.10", ports)
-	for name, snap := range map[string]*cluster.Snapshot{
-		"with endpoints":    Snapshot(node1, dns, Slice("dns", webSlice, "10.244.1.2@n1")),
-		"without endpoints": Snapshot(node1, dns),
-	} {
-		t.Run(name, func(t *testing.T) {
-			l.sync(snap)
-			if got := l.ask(l.pod1, "udp", "10.96.0.10:53"); got != "own 10.244.1.2" {
+	elsewhere := Service("dns", "10.96.0.10", ports, func(s *cluster.Service) { s.InternalLocal = true })
+	cases := []struct {
+		name string
+		snap *cluster.Snapshot
+		// stopped is what is heard from a pod once the server has stopped, nodeStopped what from the node.
+		stopped, nodeStopped string
+	}{
+		{"with endpoints", Snapshot(node1, dns, Slice("dns", webSlice, "10.244.1.2@n1")), "pod1 10.244.1.3", "pod1 NODE"},
+		{"with endpoints on another node only", Snapshot(node1, dns, Slice("dns", webSlice, "10.244.2.2@n2")), "far 10.244.1.3", "far NODE"},
+		{"with endpoints that a policy excludes", Snapshot(node1, elsewhere, Slice("dns", webSlice, "10.244.2.2@n2")), "refused", "refused"},
+		{"without endpoints", Snapshot(node1, dns), "refused", "refused"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			l.sync(c.snap)
+			if got := l.ask(l.pod2, "udp", "10.96.0.10:53"); got != "own 10.244.1.3" {
 				t.Errorf("from a pod: %q", got)
 			}
 			if got := l.ask(l.node, "udp", "10.96.0.10:53"); got != "own 10.96.0.10" {
 				t.Errorf("from the node: %q", got)
 			}
-			if got := l.ask(l.pod1, "tcp", "10.96.0.10:80"); got != "refused" {
+			if got := l.ask(l.pod2, "tcp", "10.96.0.10:80"); got != "refused" {
 				t.Errorf("another port: %q", got)
+			}
+		})
+	}
+	u.Close()
+	l.run(l.node, "nft delete table ip dns")
+	for _, c := range cases {
+		t.Run(c.name+", stopped", func(t *testing.T) {
+			l.sync(c.snap)
+			if got := l.ask(l.pod2, "udp", "10.96.0.10:53"); got != c.stopped {
+				t.Errorf("from a pod: %q, want %q", got, c.stopped)
+			}
+			if got := l.ask(l.node, "udp", "10.96.0.10:53"); !matches(got, c.nodeStopped) {
+				t.Errorf("from the node: %q, want %q", got, c.nodeStopped)
 			}
 		})
 	}

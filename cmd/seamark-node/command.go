@@ -19,8 +19,9 @@ func newCommand() *cobra.Command {
   proxy    forwards what arrives for cluster IPs, node ports and VIPs to pods (nftables)
   dns      answers for the cluster's domain at the kube-dns Service's address
 
-What it programmed stays in the kernel when it stops, so a restart interrupts nothing:
-"seamark-node cleanup" removes it.`,
+What it programmed stays in the kernel when it stops, so a restart interrupts no Service;
+names are answered again when it is back, or meanwhile by the DNS Service's endpoints if
+there are any. "seamark-node cleanup" removes what is left.`,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,

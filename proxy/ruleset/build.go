@@ -303,13 +303,12 @@ func (b *tableBuilder) port(snap *cluster.Snapshot, svc *cluster.Service, port c
 	internal.Addr, internal.Kind, internal.Endpoints = ip, Internal, eps.Cluster
 	if svc.InternalLocal {
 		internal.Endpoints = eps.Local
-		if len(eps.Local) == 0 && eps.Any {
+		// What the node's own DNS server gets, and its replies to the node itself, no policy may close.
+		if len(eps.Local) == 0 && eps.Any && !slices.Contains(b.cfg.localDNS, ip) {
 			internal.Closed = Drop
 		}
 	}
-	if ownDNS := slices.Contains(b.cfg.localDNS, ip) && port.Port == dnsPort && port.Protocol != cluster.SCTP; !ownDNS {
-		out.Frontends = append(out.Frontends, internal)
-	}
+	out.Frontends = append(out.Frontends, internal)
 
 	if !svc.HasNodePorts() {
 		return bad

@@ -63,7 +63,8 @@ func TestGolden(t *testing.T) {
 		cfg  ruleset.Config
 	}{
 		"empty": {Snapshot(node1), cfg1},
-		"dns": {Snapshot(node1, Service("dns", "10.96.0.10", []cluster.ServicePort{{Name: "dns", Protocol: cluster.UDP, Port: 53}})),
+		"dns": {Snapshot(node1, Service("dns", "10.96.0.10", []cluster.ServicePort{{Name: "dns", Protocol: cluster.UDP, Port: 53}}),
+			Slice("dns", []cluster.SlicePort{{Name: "dns", Protocol: cluster.UDP, Port: 53}}, "10.244.2.7@n2")),
 			ruleset.Config{Node: "n1", LocalDNS: Name("dns")}},
 		"cluster-ip": {Snapshot(node1,
 			Service("web", "10.96.0.1", web), Slice("web", webEP, "10.244.1.2@n1", "10.244.2.2@n2")), cfg1},
@@ -254,7 +255,9 @@ func TestVIPControl(t *testing.T) {
 	rs, _ := ruleset.Build(Snapshot(node1,
 		Service("web", "10.96.0.1 fd00:96::1", web, lb("192.0.2.1 2001:db8::1")),
 		Slice("web", webEP, "10.244.1.2@n1"), Slice("web", webEP, "fd00:244:1::2@n1"),
-		Service("dns", "10.96.0.10", []cluster.ServicePort{{Name: "dns", Protocol: cluster.UDP, Port: 53}, {Name: "metrics", Protocol: cluster.TCP, Port: 9153}}),
+		Service("dns", "10.96.0.10", []cluster.ServicePort{
+			{Name: "dns", Protocol: cluster.UDP, Port: 53}, {Name: "dns-tcp", Protocol: cluster.TCP, Port: 53}, {Name: "metrics", Protocol: cluster.TCP, Port: 9153},
+		}),
 		Slice("dns", []cluster.SlicePort{{Name: "dns", Protocol: cluster.UDP, Port: 53}, {Name: "metrics", Protocol: cluster.TCP, Port: 9153}}, "10.244.1.7@n1"),
 	), ruleset.Config{Node: "n1", LocalDNS: Name("dns"), DropInvalid: true})
 	const icmp, icmp6 = 1, 58
@@ -278,10 +281,10 @@ func TestVIPControl(t *testing.T) {
 		{"an invalid packet to a cluster IP ends nothing", "10.244.1.2", "10.96.0.1:80", cluster.TCP, 0, ruleset.Invalid, "drop"},
 		{"an invalid packet from a pod does not leave untranslated", "10.244.1.2", "198.51.100.7:4000", cluster.TCP, 0, ruleset.Invalid, "drop"},
 		{"an invalid packet of others is not our business", "198.51.100.7", "203.0.113.9:80", cluster.TCP, 0, ruleset.Invalid, "accept"},
-		{"own DNS, from a pod", "10.244.1.2", "10.96.0.10:53", cluster.UDP, 0, ruleset.New, "accept"},
-		{"own DNS, TCP", "10.244.1.2", "10.96.0.10:53", cluster.TCP, 0, ruleset.New, "accept"},
 		{"own DNS, untracked", "10.244.1.2", "10.96.0.10:53", cluster.UDP, 0, ruleset.Untracked, "accept"},
-		{"own DNS, from the node", "10.0.0.1", "10.96.0.10:53", cluster.UDP, 0, ruleset.New, "accept"},
+		{"own DNS does not listen: its Service's endpoints do", "10.244.1.2", "10.96.0.10:53", cluster.UDP, 0, ruleset.New, "10.244.1.7:53"},
+		{"own DNS does not listen, from the node", "10.0.0.1", "10.96.0.10:53", cluster.UDP, 0, ruleset.New, "masq 10.244.1.7:53"},
+		{"nobody listens: the kernel's to refuse", "10.244.1.2", "10.96.0.10:53", cluster.TCP, 0, ruleset.New, "accept"},
 		{"the DNS Service's other ports are served", "10.244.1.2", "10.96.0.10:9153", cluster.TCP, 0, ruleset.New, "10.244.1.7:9153"},
 		{"a reply of own DNS to the node itself, untracked", "10.96.0.10", "10.96.0.10:40000", cluster.UDP, 0, ruleset.Untracked, "accept"},
 		{"the DNS Service's unserved ports are the kernel's to refuse", "10.244.1.2", "10.96.0.10:80", cluster.TCP, 0, ruleset.New, "accept"},
@@ -292,6 +295,21 @@ func TestVIPControl(t *testing.T) {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+// TestLocalDNSPolicy: an internalTrafficPolicy Local without local endpoints closes the address to nobody who asks this
+// node's own server, whose packets are not tracked.
+func TestLocalDNSPolicy(t *testing.T) {
+	dns := []cluster.ServicePort{{Name: "dns", Protocol: cluster.UDP, Port: 53}}
+	rs, _ := ruleset.Build(Snapshot(node1, Service("dns", "10.96.0.10", dns, internalLocal),
+		Slice("dns", []cluster.SlicePort{{Name: "dns", Protocol: cluster.UDP, Port: 53}}, "10.244.2.7@n2")),
+		ruleset.Config{Node: "n1", LocalDNS: Name("dns")})
+	for _, state := range []ruleset.States{ruleset.Untracked, ruleset.New} {
+		p := packet{src: netip.MustParseAddr("10.244.1.2"), dst: netip.MustParseAddrPort("10.96.0.10:53"), protocol: cluster.UDP, state: state}
+		if got := text(tableFor(&rs, p.src), p); got != "accept" {
+			t.Errorf("%s: got %q", state, got)
+		}
 	}
 }
 

@@ -7,16 +7,15 @@ import (
 	"github.com/seamark-io/seamark/cluster"
 )
 
-const dnsPort = 53
-
 // Config is what the rules depend on besides the Snapshot.
 type Config struct {
 	// Node is the name of this node.
 	Node string
 	// ClusterCIDRs tell a pod's address where the Node object has no pod CIDRs.
 	ClusterCIDRs []netip.Prefix
-	// LocalDNS is the Service at whose cluster IPs this node's own DNS server answers on port 53: packets to it are
-	// neither translated nor refused. The zero value when the DNS part does not run.
+	// LocalDNS is the Service whose cluster IPs are addresses of this node, where its own DNS server answers: they are
+	// never refused. While the server listens, its packets are not tracked, and so not translated; when it does not, the
+	// Service's endpoints answer, if it has any. The zero value when the DNS part does not run.
 	LocalDNS cluster.Name
 	// NodePortAddresses serve node ports. Empty: the node's primary internal address of each family.
 	NodePortAddresses []netip.Addr
