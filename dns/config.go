@@ -39,10 +39,11 @@ type Addresses interface {
 	Set(ctx context.Context, want []netip.Addr) error
 }
 
-// Notrack exempts DNS at addresses from connection tracking.
+// Notrack exempts DNS at addresses from connection tracking, and keeps that beyond the end of the process.
 type Notrack interface {
-	// Set exempts exactly the queries to, and the replies from, these addresses.
-	Set(ctx context.Context, queries, replies []netip.Addr) error
+	// Set exempts exactly the queries to, and the replies from, these addresses. Those that are ours do not refuse queries
+	// while nobody listens.
+	Set(ctx context.Context, ours, queries, replies []netip.Addr) error
 }
 
 // Config configures a Server.

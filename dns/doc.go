@@ -12,7 +12,7 @@
 // Server.Run is the loop. It takes the addresses over without a gap, first the sockets and then the rules, and at its end
 // stops in the opposite order: nothing that was asked stays without a reply. The addresses stay on the node, after a
 // clean end as after a crash. After a clean end the service proxy sends queries to the Service's other endpoints; if
-// there are none the kernel refuses them at once, until the next start, which finds the addresses and listens there
-// before the API is reachable. Nobody but the package bind removes them, for an address that the Service has no more,
+// there are none they are dropped, so that resolvers ask again, until the next start, which finds the addresses and
+// listens there before the API is reachable. Nobody but the package bind removes them, for an address that the Service has no more,
 // for an agent that runs without DNS, and for "seamark-node cleanup".
 package dns

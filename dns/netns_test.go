@@ -267,21 +267,31 @@ func TestServeClusterIPs(t *testing.T) {
 	if got := netnstest.Exec(t, "ip", "addr", "show", "dev", "lo"); !strings.Contains(got, "10.96.0.11/") {
 		t.Errorf("the address is not there after the end:\n%s", got)
 	}
-	if got := netnstest.Exec(t, "nft", "list", "tables"); got != "table ip proxy\n" {
-		t.Errorf("tables after the end:\n%s", got)
+	if got := netnstest.Exec(t, "nft", "list", "set", "inet", "seamark-dns", "queries4"); strings.Contains(got, "10.96.0.11") {
+		t.Errorf("queries are not tracked after the end:\n%s", got)
 	}
-	// Without the proxy's plans, or with none for this Service, whoever asks is told at once that nobody answers.
+	// Without the proxy's plans, or with none for this Service, who asks hears nothing: then a resolver asks again, where
+	// a refusal would make it give up. From the node it is the same.
 	netnstest.Exec(t, "nft", "flush", "table", "ip", "proxy")
-	for _, args := range [][]string{{"+notcp"}, {"+tcp"}} {
-		if got := pod.dig(append(args, "web.test.svc.cluster.local", "@10.96.0.11")...); !strings.Contains(got, "connection refused") {
-			t.Errorf("dig %s after the end:\n%s", args, got)
+	for from, dig := range map[string]func(...string) string{"a pod": pod.dig, "the node": dig} {
+		if got := dig("+time=1", "web.test.svc.cluster.local", "@10.96.0.11"); !strings.Contains(got, "timed out") {
+			t.Errorf("from %s after the end:\n%s", from, got)
+		}
+		if got := dig("+tcp", "web.test.svc.cluster.local", "@10.96.0.11"); !strings.Contains(got, "connection refused") {
+			t.Errorf("from %s over TCP after the end:\n%s", from, got)
 		}
 	}
+	waiting := make(chan string)
+	go func() { waiting <- pod.dig("+short", "+tries=3", "www.example.com", "@10.96.0.11") }()
+	time.Sleep(300 * time.Millisecond)
 
 	// The addresses are served again before the API is reachable: SERVFAIL for the cluster's names, and the others as ever.
 	src.set(nil)
 	_, end = run(t, cfg)
 	defer end()
+	if got := <-waiting; !strings.HasSuffix(got, "198.51.100.7") {
+		t.Errorf("who asked before the next start got: %s", got)
+	}
 	eventually(t, "names outside the cluster before the first sync", func() error {
 		if got := pod.dig("+short", "www.example.com", "@10.96.0.11"); got != "198.51.100.7" {
 			return fmt.Errorf("%s", got)

@@ -205,20 +205,26 @@ func (s *Server) updateListeners(ctx context.Context, addrs []netip.Addr, more [
 		s.listeners[addr] = l
 	}
 	now := s.listening(addrs)
-	return errors.Join(append(errs, s.setNotrack(ctx, now, now))...)
+	return errors.Join(append(errs, s.setNotrack(ctx, addrs, now, now))...)
 }
 
-// stopListening closes the listeners at all but the wanted addresses. It takes no more queries for what goes, and then
-// closes it; the caller ends the replies' exemption: see notrack.Driver.Set for why they come last.
-func (s *Server) stopListening(ctx context.Context, addrs []netip.Addr, want []netip.AddrPort) error {
-	return errors.Join(s.setNotrack(ctx, s.listening(addrs), s.listening(s.served)), s.closeListeners(want))
+// stopListening closes all but the wanted listeners. It takes no more queries for what goes, and then closes it; the caller
+// ends the replies' exemption: see notrack.Driver.Set for why they come last.
+func (s *Server) stopListening(ctx context.Context, ours []netip.Addr, want []netip.AddrPort) error {
+	var stay []netip.Addr
+	for _, a := range s.listening(ours) {
+		if slices.Contains(want, netip.AddrPortFrom(a, Port)) {
+			stay = append(stay, a)
+		}
+	}
+	return errors.Join(s.setNotrack(ctx, ours, stay, s.listening(s.served)), s.closeListeners(want))
 }
 
-func (s *Server) setNotrack(ctx context.Context, queries, replies []netip.Addr) error {
+func (s *Server) setNotrack(ctx context.Context, ours, queries, replies []netip.Addr) error {
 	if s.cfg.Notrack == nil {
 		return nil
 	}
-	return s.cfg.Notrack.Set(ctx, queries, replies)
+	return s.cfg.Notrack.Set(ctx, ours, queries, replies)
 }
 
 // listening returns those of the addresses at whose port 53 somebody listens.
@@ -291,7 +297,8 @@ func (s *Server) end() {
 	s.state.Store(&state{errors.New("DNS has ended")})
 	ctx, cancel := context.WithTimeout(context.Background(), 2*drain)
 	defer cancel()
-	if err := errors.Join(s.stopListening(ctx, nil, nil), s.setNotrack(ctx, nil, nil)); err != nil {
+	ours := s.addresses()
+	if err := errors.Join(s.stopListening(ctx, ours, nil), s.setNotrack(ctx, ours, nil, nil)); err != nil {
 		s.cfg.Log.LogAttrs(ctx, slog.LevelError, "DNS: stopping", slog.Any("error", err))
 	}
 	s.handler.forward.Load().stop()

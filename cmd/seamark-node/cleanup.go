@@ -35,7 +35,7 @@ func cleanup(ctx context.Context) error {
 	}
 	try("the service proxy's tables", proxy.Cleanup(ctx))
 	try("the table of echo requests", speaker.Cleanup(ctx))
-	try("the DNS table", (&notrack.Driver{}).Set(ctx, nil, nil))
+	try("the DNS table", (&notrack.Driver{}).Set(ctx, nil, nil, nil))
 	addresses, err := bind.New()
 	if err == nil {
 		err = addresses.Set(ctx, nil)

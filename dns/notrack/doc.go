@@ -6,6 +6,7 @@
 // for the replies, both as they arrive and as local processes send them:
 //
 //	table inet seamark-dns {
+//		set ours4 { type ipv4_addr; }
 //		set queries4 { type ipv4_addr; }
 //		set replies4 { type ipv4_addr; }
 //		…
@@ -15,6 +16,13 @@
 //			ip saddr @replies4 udp sport 53 notrack
 //			…
 //		}
-//		chain output { … }
+//		chain output {
+//			…
+//			ip saddr @ours4 icmp type destination-unreachable icmp code port-unreachable @th,240,16 0x35 drop
+//		}
 //	}
+//
+// The last rule is for the time between the end of one server and the start of the next: a resolver that hears that
+// nobody listens gives up at once and its user gets an error; one that hears nothing asks again after some seconds, and
+// is answered.
 package notrack

@@ -22,22 +22,22 @@ const (
 // concurrent use.
 type Driver struct {
 	// last is what Set did last: the table is written anew only for a change, or if somebody removed it.
-	last [2][]netip.Addr
+	last [3][]netip.Addr
 	done bool
 }
 
-// Set exempts exactly the queries to, and the replies from, the wanted addresses. The table is replaced in one
-// transaction; with no address it is removed.
+// Set exempts exactly the queries to, and the replies from, the wanted addresses, and keeps the kernel from refusing queries
+// at those that are ours, while nobody listens. The table is replaced in one transaction; with no address it is removed.
 //
 // A server that gives an address up first lets the replies alone stay exempt, until all are sent: the reply to a query
 // that was not tracked would begin a connection of its own, and be changed if it collides with one that the service
 // proxy's NAT keeps of the same client.
-func (d *Driver) Set(_ context.Context, queries, replies []netip.Addr) error {
-	want := [2][]netip.Addr{}
-	for i, addrs := range [][]netip.Addr{queries, replies} {
+func (d *Driver) Set(_ context.Context, ours, queries, replies []netip.Addr) error {
+	want := [3][]netip.Addr{}
+	for i, addrs := range [][]netip.Addr{ours, queries, replies} {
 		want[i] = slices.SortedFunc(slices.Values(addrs), netip.Addr.Compare)
 	}
-	some := len(queries)+len(replies) > 0
+	some := len(ours)+len(queries)+len(replies) > 0
 	c, err := nftables.New()
 	if err != nil {
 		return fmt.Errorf("opening nftables: %w", err)
@@ -53,7 +53,7 @@ func (d *Driver) Set(_ context.Context, queries, replies []netip.Addr) error {
 	c.DelTable(t)
 	if some {
 		c.AddTable(t)
-		if err := addRules(c, t, want[0], want[1]); err != nil {
+		if err := addRules(c, t, want); err != nil {
 			return fmt.Errorf("building the nftables table %s: %w", tableName, err)
 		}
 	}
@@ -71,7 +71,11 @@ type family struct {
 	nfproto      byte
 	key          nftables.SetDatatype
 	saddr, daddr uint32
-	length       uint32
+	// length of an address, and of a header without options.
+	length, header uint32
+	// icmp is the protocol whose message of type and code unreachable[0] and [1] says that nobody listens at a port.
+	icmp        byte
+	unreachable [2]byte
 }
 
 // match is where a packet has the address and the port that a rule looks for: offsets in the network and the transport
@@ -81,24 +85,31 @@ type match struct {
 	addr, portAt uint32
 }
 
-func addRules(c *nftables.Conn, t *nftables.Table, queries, replies []netip.Addr) error {
+func addRules(c *nftables.Conn, t *nftables.Table, want [3][]netip.Addr) error {
 	families := []family{
-		{suffix: "4", nfproto: unix.NFPROTO_IPV4, key: nftables.TypeIPAddr, saddr: 12, daddr: 16, length: 4},
-		{suffix: "6", nfproto: unix.NFPROTO_IPV6, key: nftables.TypeIP6Addr, saddr: 8, daddr: 24, length: 16},
+		{
+			suffix: "4", nfproto: unix.NFPROTO_IPV4, key: nftables.TypeIPAddr, saddr: 12, daddr: 16, length: 4, header: 20,
+			icmp: unix.IPPROTO_ICMP, unreachable: [2]byte{3, 3}, // RFC 792
+		},
+		{
+			suffix: "6", nfproto: unix.NFPROTO_IPV6, key: nftables.TypeIP6Addr, saddr: 8, daddr: 24, length: 16, header: 40,
+			icmp: unix.IPPROTO_ICMPV6, unreachable: [2]byte{1, 4}, // RFC 4443, 3.1
+		},
 	}
 	matches := map[string][]match{}
 	for _, f := range families {
-		for _, m := range []struct {
+		var of []match
+		for i, m := range []struct {
 			match
-			name  string
-			addrs []netip.Addr
+			name string
 		}{
-			{match{addr: f.daddr, portAt: 2}, "queries", queries},
-			{match{addr: f.saddr, portAt: 0}, "replies", replies},
+			{match{addr: f.saddr, portAt: 8 + f.header + 2}, "ours"}, // behind the ICMP header, the query's
+			{match{addr: f.daddr, portAt: 2}, "queries"},
+			{match{addr: f.saddr, portAt: 0}, "replies"},
 		} {
 			m.set = &nftables.Set{Table: t, Name: m.name + f.suffix, KeyType: f.key}
 			var elements []nftables.SetElement
-			for _, a := range m.addrs {
+			for _, a := range want[i] {
 				if uint32(len(a.AsSlice())) == f.length {
 					elements = append(elements, nftables.SetElement{Key: a.AsSlice()})
 				}
@@ -106,8 +117,9 @@ func addRules(c *nftables.Conn, t *nftables.Table, queries, replies []netip.Addr
 			if err := c.AddSet(m.set, elements); err != nil {
 				return err
 			}
-			matches[f.suffix] = append(matches[f.suffix], m.match)
+			of = append(of, m.match)
 		}
+		matches[f.suffix] = of
 	}
 	policy := nftables.ChainPolicyAccept
 	for _, at := range []struct {
@@ -123,16 +135,33 @@ func addRules(c *nftables.Conn, t *nftables.Table, queries, replies []netip.Addr
 		})
 		for _, f := range families {
 			for _, proto := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
-				for _, m := range matches[f.suffix] {
-					c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: f.rule(m, proto)})
+				for _, m := range matches[f.suffix][1:] {
+					c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: f.notrack(m, proto)})
 				}
+			}
+			if at.hook == nftables.ChainHookOutput {
+				c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: f.silence(matches[f.suffix][0])})
 			}
 		}
 	}
 	return nil
 }
 
-func (f family) rule(m match, proto byte) []expr.Any {
+func (f family) notrack(m match, proto byte) []expr.Any {
+	return append(f.match(m, proto), f.port(m), &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: portNumber()}, &expr.Notrack{})
+}
+
+// silence drops what the kernel sends to say that nobody listens at port 53: the message has the beginning of the query in
+// it, whose header must be without options.
+func (f family) silence(m match) []expr.Any {
+	return append(f.match(m, f.icmp),
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 2},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: f.unreachable[:]},
+		f.port(m), &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: portNumber()},
+		&expr.Verdict{Kind: expr.VerdictDrop})
+}
+
+func (f family) match(m match, proto byte) []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{f.nfproto}},
@@ -140,8 +169,11 @@ func (f family) rule(m match, proto byte) []expr.Any {
 		&expr.Lookup{SourceRegister: 1, SetName: m.set.Name, SetID: m.set.ID},
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{proto}},
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: m.portAt, Len: 2},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binary.BigEndian.AppendUint16(nil, port)},
-		&expr.Notrack{},
 	}
 }
+
+func (f family) port(m match) *expr.Payload {
+	return &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: m.portAt, Len: 2}
+}
+
+func portNumber() []byte { return binary.BigEndian.AppendUint16(nil, port) }
