@@ -72,7 +72,7 @@ func (d *Driver) deleteStale(ctx context.Context, t *table) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		t.w.begin()
+		t.w.BeginBatch()
 		// First the rules of all: they may go from one to the other.
 		for _, name := range names {
 			t.w.flushChain(name)
@@ -108,7 +108,7 @@ func (d *Driver) Cleanup(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		t.w.begin()
+		t.w.BeginBatch()
 		t.w.deleteTable()
 		if err := d.commit(t.w); err != nil && !errors.Is(err, unix.ENOENT) {
 			errs = append(errs, fmt.Errorf("delete table %s: %w", tableText(t.family), err))

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seamark-io/seamark/cluster"
+	"github.com/seamark-io/seamark/proxy/internal/nfnl"
 	"github.com/seamark-io/seamark/proxy/ruleset"
 )
 
@@ -50,11 +51,11 @@ type refusal struct {
 
 // New opens the driver; nothing is read or changed yet.
 func New() (*Driver, error) {
-	sock, err := dial()
+	conn, err := nfnl.Dial()
 	if err != nil {
 		return nil, err
 	}
-	d := &Driver{sock: sock, limit: maxTransaction}
+	d := &Driver{sock: &socket{conn}, limit: maxTransaction}
 	for i, f := range []cluster.Family{cluster.IPv4, cluster.IPv6} {
 		d.tables[i] = &table{family: f, refused: map[cluster.Name]refusal{}, w: newTableWriter(f)}
 	}
@@ -62,7 +63,7 @@ func New() (*Driver, error) {
 }
 
 // Close ends the driver. The tables stay.
-func (d *Driver) Close() error { return d.sock.close() }
+func (d *Driver) Close() error { return d.sock.Close() }
 
 // Set makes the tables as wanted. Each changes on its own: if one cannot be changed, the error says so and the other
 // is done. A *ruleset.RefusedError says which Services are left out: those are tried again when they change, and by a
@@ -241,7 +242,7 @@ func (d *Driver) transaction(ctx context.Context, t *table, base *plan, services
 		return false, err
 	}
 	w := t.w
-	w.begin()
+	w.BeginBatch()
 	if base != nil {
 		if err := w.base(base); err != nil {
 			return false, err
@@ -259,7 +260,7 @@ func (d *Driver) transaction(ctx context.Context, t *table, base *plan, services
 	}
 	for _, name := range names {
 		w.addElements(services[name].Add)
-		if len(w.buf) > d.limit {
+		if w.Len() > d.limit {
 			return false, nil
 		}
 	}
@@ -267,8 +268,8 @@ func (d *Driver) transaction(ctx context.Context, t *table, base *plan, services
 }
 
 func (d *Driver) commit(w *tableWriter) error {
-	w.end()
-	if err := d.sock.commit(&w.writer); err != nil {
+	w.EndBatch()
+	if err := d.sock.Commit(&w.Writer); err != nil {
 		return err
 	}
 	d.transactions++

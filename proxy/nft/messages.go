@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seamark-io/seamark/cluster"
+	"github.com/seamark-io/seamark/proxy/internal/nfnl"
 	"github.com/seamark-io/seamark/proxy/ruleset"
 )
 
@@ -26,7 +27,7 @@ const maxElementBytes = 60_000
 
 // tableWriter writes the messages for the table of one family.
 type tableWriter struct {
-	writer
+	nfnl.Writer
 	encoder
 	specs []ruleset.Spec
 }
@@ -39,82 +40,70 @@ func newTableWriter(f cluster.Family) *tableWriter {
 	return w
 }
 
-// begin starts a transaction, end completes it and asks for an answer.
-func (w *tableWriter) begin() {
-	w.buf = w.buf[:0]
-	w.control(unix.NFNL_MSG_BATCH_BEGIN)
-}
-
-func (w *tableWriter) end() {
-	// The answer to the last message comes behind all errors; a batch as such is not answered.
-	w.acknowledge()
-	w.control(unix.NFNL_MSG_BATCH_END)
-}
-
 // start begins a message about our table. The attribute that holds the table's name has the same number in every kind of
 // message: NFTA_TABLE_NAME, NFTA_SET_TABLE, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, NFTA_SET_ELEM_LIST_TABLE.
 func (w *tableWriter) start(msgType, flags uint16) {
-	w.message(msgType, unix.NLM_F_REQUEST|flags, w.nf())
-	w.string(unix.NFTA_TABLE_NAME, ruleset.TableName)
+	w.Message(msgType, unix.NLM_F_REQUEST|flags, w.nf())
+	w.Text(unix.NFTA_TABLE_NAME, ruleset.TableName)
 }
 
 func (w *tableWriter) addTable() {
 	w.start(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE)
-	w.uint32(unix.NFTA_TABLE_FLAGS, 0)
-	w.finish()
+	w.Uint32(unix.NFTA_TABLE_FLAGS, 0)
+	w.Finish()
 }
 
 func (w *tableWriter) deleteTable() {
 	w.start(unix.NFT_MSG_DELTABLE, 0)
-	w.finish()
+	w.Finish()
 }
 
 func (w *tableWriter) addSet(id ruleset.SetID) {
 	spec := w.specs[id]
 	w.start(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE)
-	w.string(unix.NFTA_SET_NAME, spec.Name)
-	w.uint32(unix.NFTA_SET_ID, uint32(id)+1)
+	w.Text(unix.NFTA_SET_NAME, spec.Name)
+	w.Uint32(unix.NFTA_SET_ID, uint32(id)+1)
 	shape := shapeOf(spec, w.family)
-	w.uint32(unix.NFTA_SET_FLAGS, shape.flags)
-	w.uint32(unix.NFTA_SET_KEY_TYPE, shape.keyType)
-	w.uint32(unix.NFTA_SET_KEY_LEN, shape.keyLen)
+	w.Uint32(unix.NFTA_SET_FLAGS, shape.flags)
+	w.Uint32(unix.NFTA_SET_KEY_TYPE, shape.keyType)
+	w.Uint32(unix.NFTA_SET_KEY_LEN, shape.keyLen)
 	if spec.Value != nil {
-		w.uint32(unix.NFTA_SET_DATA_TYPE, shape.dataType)
-		w.uint32(unix.NFTA_SET_DATA_LEN, shape.dataLen)
+		w.Uint32(unix.NFTA_SET_DATA_TYPE, shape.dataType)
+		w.Uint32(unix.NFTA_SET_DATA_LEN, shape.dataLen)
 	}
 	switch {
 	case spec.Dynamic:
-		desc := w.nest(unix.NFTA_SET_DESC)
-		w.uint32(unix.NFTA_SET_DESC_SIZE, spec.Size)
-		w.close(desc)
+		desc := w.Nest(unix.NFTA_SET_DESC)
+		w.Uint32(unix.NFTA_SET_DESC_SIZE, spec.Size)
+		w.Close(desc)
 	case spec.Interval:
 		// The lengths of the fields are part of the set's type.
-		desc := w.nest(unix.NFTA_SET_DESC)
-		concat := w.nest(nftaSetDescConcat)
+		desc := w.Nest(unix.NFTA_SET_DESC)
+		concat := w.Nest(nftaSetDescConcat)
 		for _, t := range spec.Key {
-			field := w.nest(unix.NFTA_LIST_ELEM)
-			w.uint32(nftaSetFieldLength, fieldLength(t, w.family))
-			w.close(field)
+			field := w.Nest(unix.NFTA_LIST_ELEM)
+			w.Uint32(nftaSetFieldLength, fieldLength(t, w.family))
+			w.Close(field)
 		}
-		w.close(concat)
-		w.close(desc)
+		w.Close(concat)
+		w.Close(desc)
 	}
-	w.bytes(unix.NFTA_SET_USERDATA, setUserdata(spec, w.family))
-	w.finish()
+	w.Bytes(unix.NFTA_SET_USERDATA, setUserdata(spec, w.family))
+	w.Finish()
 }
 
 func (w *tableWriter) addChain(c ruleset.Chain) {
 	w.start(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE)
-	w.string(unix.NFTA_CHAIN_NAME, c.Name)
+	w.Text(unix.NFTA_CHAIN_NAME, c.Name)
 	if c.Hook != nil {
-		hook := w.nest(unix.NFTA_CHAIN_HOOK)
-		w.uint32(unix.NFTA_HOOK_HOOKNUM, hookNumber(c.Hook.Hook))
-		w.uint32(unix.NFTA_HOOK_PRIORITY, uint32(c.Hook.Priority))
-		w.close(hook)
-		w.uint32(unix.NFTA_CHAIN_POLICY, nfAccept)
-		w.string(unix.NFTA_CHAIN_TYPE, c.Hook.Type)
+		hook := w.Nest(unix.NFTA_CHAIN_HOOK)
+		w.Uint32(unix.NFTA_HOOK_HOOKNUM, hookNumber(c.Hook.Hook))
+		w.Uint32(unix.NFTA_HOOK_PRIORITY, uint32(c.Hook.Priority))
+		w.Close(hook)
+		w.Uint32(unix.NFTA_CHAIN_POLICY, nfAccept)
+		w.Text(unix.NFTA_CHAIN_TYPE, c.Hook.Type)
 	}
-	w.finish()
+	w.Finish()
 }
 
 // setRules replaces the rules of a chain.
@@ -122,31 +111,31 @@ func (w *tableWriter) setRules(c ruleset.Chain) error {
 	w.flushChain(c.Name)
 	for _, r := range c.Rules {
 		w.start(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND)
-		w.string(unix.NFTA_RULE_CHAIN, c.Name)
-		exprs := w.nest(unix.NFTA_RULE_EXPRESSIONS)
+		w.Text(unix.NFTA_RULE_CHAIN, c.Name)
+		exprs := w.Nest(unix.NFTA_RULE_EXPRESSIONS)
 		for _, x := range w.rule(r) {
 			b, err := expr.Marshal(w.nf(), x)
 			if err != nil {
 				return fmt.Errorf("encode a rule of chain %s: %w", c.Name, err)
 			}
-			w.bytes(unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED, b)
+			w.Bytes(unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED, b)
 		}
-		w.close(exprs)
-		w.finish()
+		w.Close(exprs)
+		w.Finish()
 	}
 	return nil
 }
 
 func (w *tableWriter) flushChain(name string) {
 	w.start(unix.NFT_MSG_DELRULE, 0)
-	w.string(unix.NFTA_RULE_CHAIN, name)
-	w.finish()
+	w.Text(unix.NFTA_RULE_CHAIN, name)
+	w.Finish()
 }
 
 func (w *tableWriter) deleteChain(name string) {
 	w.start(unix.NFT_MSG_DELCHAIN, 0)
-	w.string(unix.NFTA_CHAIN_NAME, name)
-	w.finish()
+	w.Text(unix.NFTA_CHAIN_NAME, name)
+	w.Finish()
 }
 
 func (w *tableWriter) addElements(elements []ruleset.Element) {
@@ -163,46 +152,46 @@ func (w *tableWriter) elements(msgType, flags uint16, elements []ruleset.Element
 		id := elements[0].Set
 		spec := &w.specs[id]
 		w.start(msgType, flags)
-		w.string(unix.NFTA_SET_ELEM_LIST_SET, spec.Name)
-		list := w.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
-		for len(elements) > 0 && elements[0].Set == id && len(w.buf)-list < maxElementBytes {
+		w.Text(unix.NFTA_SET_ELEM_LIST_SET, spec.Name)
+		list := w.Nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
+		for len(elements) > 0 && elements[0].Set == id && w.Len()-list < maxElementBytes {
 			w.element(spec, elements[0])
 			elements = elements[1:]
 		}
-		w.close(list)
-		w.finish()
+		w.Close(list)
+		w.Finish()
 	}
 }
 
 func (w *tableWriter) element(spec *ruleset.Spec, e ruleset.Element) {
-	item := w.nest(unix.NFTA_LIST_ELEM)
-	w.data(unix.NFTA_SET_ELEM_KEY, e.Key)
+	item := w.Nest(unix.NFTA_LIST_ELEM)
+	w.Data(unix.NFTA_SET_ELEM_KEY, e.Key)
 	if e.End != "" {
-		w.data(nftaSetElemKeyEnd, e.End)
+		w.Data(nftaSetElemKeyEnd, e.End)
 	}
 	switch {
 	case spec.Value == nil:
 	case spec.Value[0] == ruleset.VerdictType:
 		v := verdict(ruleset.Verdict(e.Value))
-		data := w.nest(unix.NFTA_SET_ELEM_DATA)
-		nest := w.nest(unix.NFTA_DATA_VERDICT)
-		w.uint32(unix.NFTA_VERDICT_CODE, uint32(v.Kind))
+		data := w.Nest(unix.NFTA_SET_ELEM_DATA)
+		nest := w.Nest(unix.NFTA_DATA_VERDICT)
+		w.Uint32(unix.NFTA_VERDICT_CODE, uint32(v.Kind))
 		if v.Chain != "" {
-			w.string(unix.NFTA_VERDICT_CHAIN, v.Chain)
+			w.Text(unix.NFTA_VERDICT_CHAIN, v.Chain)
 		}
-		w.close(nest)
-		w.close(data)
+		w.Close(nest)
+		w.Close(data)
 	default:
-		w.data(unix.NFTA_SET_ELEM_DATA, e.Value)
+		w.Data(unix.NFTA_SET_ELEM_DATA, e.Value)
 	}
-	w.close(item)
+	w.Close(item)
 }
 
 // request writes a message that reads.
 func (w *tableWriter) request(msgType, flags uint16) {
-	w.buf = w.buf[:0]
+	w.Reset()
 	w.start(msgType, flags)
-	w.finish()
+	w.Finish()
 }
 
 func hookNumber(h ruleset.HookName) uint32 {

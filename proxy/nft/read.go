@@ -10,8 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seamark-io/seamark/cluster"
+	"github.com/seamark-io/seamark/proxy/internal/nfnl"
 	"github.com/seamark-io/seamark/proxy/ruleset"
 )
+
+// socket reads our tables.
+type socket struct{ *nfnl.Conn }
 
 // readAttempts is how often a read is done again when the tables change meanwhile.
 const readAttempts = 5
@@ -20,7 +24,7 @@ const readAttempts = 5
 func retry(read func() error) error {
 	var err error
 	for range readAttempts {
-		if err = read(); !errors.Is(err, errInterrupted) {
+		if err = read(); !errors.Is(err, nfnl.ErrInterrupted) {
 			return err
 		}
 	}
@@ -62,10 +66,10 @@ func (s *socket) readStructureOnce(f cluster.Family) (structure, error) {
 	w := newTableWriter(f)
 
 	w.request(unix.NFT_MSG_GETTABLE, unix.NLM_F_ACK)
-	err := s.dump(&w.writer, func(b []byte) {
+	err := s.Dump(&w.Writer, func(b []byte) {
 		st.exists = true
-		st.flags = bigUint32(attribute(b, unix.NFTA_TABLE_FLAGS))
-		sum.Write(attribute(b, nftaTableHandle)) //nolint:errcheck // a hash never fails
+		st.flags = nfnl.Uint32(nfnl.Attribute(b, unix.NFTA_TABLE_FLAGS))
+		sum.Write(nfnl.Attribute(b, nftaTableHandle)) //nolint:errcheck // a hash never fails
 	})
 	if errors.Is(err, unix.ENOENT) {
 		return st, nil
@@ -75,46 +79,46 @@ func (s *socket) readStructureOnce(f cluster.Family) (structure, error) {
 	}
 
 	w.request(unix.NFT_MSG_GETSET, unix.NLM_F_DUMP)
-	err = s.dump(&w.writer, func(b []byte) {
+	err = s.Dump(&w.Writer, func(b []byte) {
 		sh := shape{
-			flags:    bigUint32(attribute(b, unix.NFTA_SET_FLAGS)),
-			keyType:  bigUint32(attribute(b, unix.NFTA_SET_KEY_TYPE)),
-			keyLen:   bigUint32(attribute(b, unix.NFTA_SET_KEY_LEN)),
-			dataType: bigUint32(attribute(b, unix.NFTA_SET_DATA_TYPE)),
-			dataLen:  bigUint32(attribute(b, unix.NFTA_SET_DATA_LEN)),
+			flags:    nfnl.Uint32(nfnl.Attribute(b, unix.NFTA_SET_FLAGS)),
+			keyType:  nfnl.Uint32(nfnl.Attribute(b, unix.NFTA_SET_KEY_TYPE)),
+			keyLen:   nfnl.Uint32(nfnl.Attribute(b, unix.NFTA_SET_KEY_LEN)),
+			dataType: nfnl.Uint32(nfnl.Attribute(b, unix.NFTA_SET_DATA_TYPE)),
+			dataLen:  nfnl.Uint32(nfnl.Attribute(b, unix.NFTA_SET_DATA_LEN)),
 		}
 		if sh.dataType == typeVerdict {
 			sh.dataLen = 0 // the kernel tells the size of its own structure
 		}
-		st.sets[cString(attribute(b, unix.NFTA_SET_NAME))] = sh
-		sum.Write(attribute(b, nftaSetHandle)) //nolint:errcheck // a hash never fails
+		st.sets[nfnl.Text(nfnl.Attribute(b, unix.NFTA_SET_NAME))] = sh
+		sum.Write(nfnl.Attribute(b, nftaSetHandle)) //nolint:errcheck // a hash never fails
 	})
 	if err != nil {
 		return st, err
 	}
 
 	w.request(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP)
-	err = s.dump(&w.writer, func(b []byte) {
+	err = s.Dump(&w.Writer, func(b []byte) {
 		// The kernel lists the chains of all tables of the family.
-		if cString(attribute(b, unix.NFTA_CHAIN_TABLE)) != ruleset.TableName {
+		if nfnl.Text(nfnl.Attribute(b, unix.NFTA_CHAIN_TABLE)) != ruleset.TableName {
 			return
 		}
-		h := attribute(b, unix.NFTA_CHAIN_HOOK)
-		st.chains[cString(attribute(b, unix.NFTA_CHAIN_NAME))] = hook{
-			chainType: cString(attribute(b, unix.NFTA_CHAIN_TYPE)),
-			number:    bigUint32(attribute(h, unix.NFTA_HOOK_HOOKNUM)),
-			priority:  bigUint32(attribute(h, unix.NFTA_HOOK_PRIORITY)),
-			policy:    bigUint32(attribute(b, unix.NFTA_CHAIN_POLICY)),
+		h := nfnl.Attribute(b, unix.NFTA_CHAIN_HOOK)
+		st.chains[nfnl.Text(nfnl.Attribute(b, unix.NFTA_CHAIN_NAME))] = hook{
+			chainType: nfnl.Text(nfnl.Attribute(b, unix.NFTA_CHAIN_TYPE)),
+			number:    nfnl.Uint32(nfnl.Attribute(h, unix.NFTA_HOOK_HOOKNUM)),
+			priority:  nfnl.Uint32(nfnl.Attribute(h, unix.NFTA_HOOK_PRIORITY)),
+			policy:    nfnl.Uint32(nfnl.Attribute(b, unix.NFTA_CHAIN_POLICY)),
 		}
-		sum.Write(attribute(b, unix.NFTA_CHAIN_HANDLE)) //nolint:errcheck // a hash never fails
+		sum.Write(nfnl.Attribute(b, unix.NFTA_CHAIN_HANDLE)) //nolint:errcheck // a hash never fails
 	})
 	if err != nil {
 		return st, err
 	}
 
 	w.request(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP)
-	err = s.dump(&w.writer, func(b []byte) {
-		sum.Write(attribute(b, unix.NFTA_RULE_HANDLE)) //nolint:errcheck // a hash never fails
+	err = s.Dump(&w.Writer, func(b []byte) {
+		sum.Write(nfnl.Attribute(b, unix.NFTA_RULE_HANDLE)) //nolint:errcheck // a hash never fails
 	})
 	st.fingerprint = sum.Sum64()
 	return st, err
@@ -168,12 +172,12 @@ func (s *socket) readElements(f cluster.Family) ([]ruleset.Element, error) {
 		n := len(out)
 		err := retry(func() error {
 			out = slices.Delete(out, n, len(out))
-			w.buf = w.buf[:0]
+			w.Reset()
 			w.start(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP)
-			w.string(unix.NFTA_SET_ELEM_LIST_SET, spec.Name)
-			w.finish()
-			return s.dump(&w.writer, func(b []byte) {
-				attributes(attribute(b, unix.NFTA_SET_ELEM_LIST_ELEMENTS), func(_ uint16, item []byte) {
+			w.Text(unix.NFTA_SET_ELEM_LIST_SET, spec.Name)
+			w.Finish()
+			return s.Dump(&w.Writer, func(b []byte) {
+				nfnl.Attributes(nfnl.Attribute(b, unix.NFTA_SET_ELEM_LIST_ELEMENTS), func(_ uint16, item []byte) {
 					out = append(out, decodeElement(id, item))
 				})
 			})
@@ -187,17 +191,17 @@ func (s *socket) readElements(f cluster.Family) ([]ruleset.Element, error) {
 
 func decodeElement(id ruleset.SetID, item []byte) ruleset.Element {
 	e := ruleset.Element{Set: id}
-	attributes(item, func(t uint16, b []byte) {
+	nfnl.Attributes(item, func(t uint16, b []byte) {
 		switch t {
 		case unix.NFTA_SET_ELEM_KEY:
-			e.Key = string(attribute(b, unix.NFTA_DATA_VALUE))
+			e.Key = string(nfnl.Attribute(b, unix.NFTA_DATA_VALUE))
 		case nftaSetElemKeyEnd:
-			e.End = string(attribute(b, unix.NFTA_DATA_VALUE))
+			e.End = string(nfnl.Attribute(b, unix.NFTA_DATA_VALUE))
 		case unix.NFTA_SET_ELEM_DATA:
-			if v := attribute(b, unix.NFTA_DATA_VERDICT); v != nil {
+			if v := nfnl.Attribute(b, unix.NFTA_DATA_VERDICT); v != nil {
 				e.Value = verdictText(v)
 			} else {
-				e.Value = string(attribute(b, unix.NFTA_DATA_VALUE))
+				e.Value = string(nfnl.Attribute(b, unix.NFTA_DATA_VALUE))
 			}
 		}
 	})
@@ -205,8 +209,8 @@ func decodeElement(id ruleset.SetID, item []byte) ruleset.Element {
 }
 
 func verdictText(b []byte) string {
-	chain := cString(attribute(b, unix.NFTA_VERDICT_CHAIN))
-	switch expr.VerdictKind(int32(bigUint32(attribute(b, unix.NFTA_VERDICT_CODE)))) {
+	chain := nfnl.Text(nfnl.Attribute(b, unix.NFTA_VERDICT_CHAIN))
+	switch expr.VerdictKind(int32(nfnl.Uint32(nfnl.Attribute(b, unix.NFTA_VERDICT_CODE)))) {
 	case expr.VerdictGoto:
 		return string(ruleset.Goto(chain))
 	case expr.VerdictJump:
@@ -220,11 +224,11 @@ func verdictText(b []byte) string {
 
 // generation returns the number of transactions that the network namespace has seen.
 func (s *socket) generation() (uint32, error) {
-	var w writer
-	w.message(unix.NFT_MSG_GETGEN, unix.NLM_F_REQUEST|unix.NLM_F_ACK, unix.AF_UNSPEC)
-	w.finish()
+	var w nfnl.Writer
+	w.Message(unix.NFT_MSG_GETGEN, unix.NLM_F_REQUEST|unix.NLM_F_ACK, unix.AF_UNSPEC)
+	w.Finish()
 	var gen uint32
-	err := s.dump(&w, func(b []byte) { gen = bigUint32(attribute(b, unix.NFTA_GEN_ID)) })
+	err := s.Dump(&w, func(b []byte) { gen = nfnl.Uint32(nfnl.Attribute(b, unix.NFTA_GEN_ID)) })
 	if err != nil {
 		return 0, fmt.Errorf("read the generation of nf_tables: %w", err)
 	}

@@ -1,4 +1,4 @@
-package nft
+package nfnl
 
 import (
 	"encoding/binary"
@@ -19,9 +19,9 @@ const (
 	receiveTimeout = 10 * time.Second
 )
 
-// socket is a netlink socket to the nf_tables subsystem of the network namespace in which it was opened. The kernel
-// handles a request within the send, so that answers are there when send returns.
-type socket struct {
+// Conn is a netlink socket to the netfilter of the network namespace in which it was opened. The kernel handles a request
+// within the send, so that answers are there when the send returns. It must not be used concurrently.
+type Conn struct {
 	conn *netlink.Conn
 	raw  syscall.RawConn
 	// sendLimit is the size of the send buffer: a transaction has to fit into it as a whole (EMSGSIZE otherwise).
@@ -29,36 +29,38 @@ type socket struct {
 	recv      []byte
 }
 
-func dial() (*socket, error) {
+// Dial opens a socket.
+func Dial() (*Conn, error) {
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
-		return nil, fmt.Errorf("open a netlink socket for nf_tables: %w", err)
+		return nil, fmt.Errorf("open a netlink socket for netfilter: %w", err)
 	}
-	s := &socket{conn: conn, recv: make([]byte, 1<<16)}
+	c := &Conn{conn: conn, recv: make([]byte, 1<<16)}
 	if err := conn.SetReadBuffer(receiveBuffer); err != nil {
 		return nil, errors.Join(fmt.Errorf("set the receive buffer: %w", err), conn.Close())
 	}
-	if s.raw, err = conn.SyscallConn(); err != nil {
+	if c.raw, err = conn.SyscallConn(); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	return s, nil
+	return c, nil
 }
 
-func (s *socket) close() error { return s.conn.Close() }
+// Close closes the socket.
+func (c *Conn) Close() error { return c.conn.Close() }
 
-func (s *socket) send(b []byte) error {
-	if err := s.drain(); err != nil {
+func (c *Conn) send(b []byte) error {
+	if err := c.drain(); err != nil {
 		return err
 	}
-	if len(b) > s.sendLimit {
+	if len(b) > c.sendLimit {
 		// Needs CAP_NET_ADMIN, which all of this does; the limit net.core.wmem_max does not count then.
-		if err := s.conn.SetWriteBuffer(2 * len(b)); err != nil {
+		if err := c.conn.SetWriteBuffer(2 * len(b)); err != nil {
 			return fmt.Errorf("make room for a message of %d bytes: %w", len(b), err)
 		}
-		s.sendLimit = 2 * len(b)
+		c.sendLimit = 2 * len(b)
 	}
 	var err error
-	if e := s.raw.Write(func(fd uintptr) bool {
+	if e := c.raw.Write(func(fd uintptr) bool {
 		err = unix.Sendto(int(fd), b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
 		return err != unix.EAGAIN
 	}); e != nil {
@@ -68,27 +70,27 @@ func (s *socket) send(b []byte) error {
 }
 
 // receive returns the next datagram; it is valid until the next call.
-func (s *socket) receive() ([]byte, error) {
-	if err := s.conn.SetReadDeadline(time.Now().Add(receiveTimeout)); err != nil {
+func (c *Conn) receive() ([]byte, error) {
+	if err := c.conn.SetReadDeadline(time.Now().Add(receiveTimeout)); err != nil {
 		return nil, err
 	}
 	var n int
 	var err error
-	if e := s.raw.Read(func(fd uintptr) bool {
-		n, _, err = unix.Recvfrom(int(fd), s.recv, 0)
+	if e := c.raw.Read(func(fd uintptr) bool {
+		n, _, err = unix.Recvfrom(int(fd), c.recv, 0)
 		return err != unix.EAGAIN
 	}); e != nil {
 		return nil, e
 	}
-	return s.recv[:max(n, 0)], os.NewSyscallError("recvfrom", err)
+	return c.recv[:max(n, 0)], os.NewSyscallError("recvfrom", err)
 }
 
 // drain forgets what is left of earlier answers: a refused transaction has one for each message that is wrong.
-func (s *socket) drain() error {
+func (c *Conn) drain() error {
 	var err error
-	e := s.raw.Read(func(fd uintptr) bool {
+	e := c.raw.Read(func(fd uintptr) bool {
 		for err == nil {
-			_, _, err = unix.Recvfrom(int(fd), s.recv, unix.MSG_DONTWAIT)
+			_, _, err = unix.Recvfrom(int(fd), c.recv, unix.MSG_DONTWAIT)
 		}
 		return true
 	})
@@ -98,13 +100,14 @@ func (s *socket) drain() error {
 	return errors.Join(e, os.NewSyscallError("recvfrom", err))
 }
 
-// commit sends a whole transaction and returns the first error that the kernel has with it.
-func (s *socket) commit(w *writer) error {
-	if err := s.send(w.buf); err != nil {
+// Commit sends what was written, which must ask for an answer at its end (EndBatch, Acknowledge), and returns the first
+// error that the kernel has with it, as a [syscall.Errno].
+func (c *Conn) Commit(w *Writer) error {
+	if err := c.send(w.buf); err != nil {
 		return err
 	}
 	for {
-		b, err := s.receive()
+		b, err := c.receive()
 		if err != nil {
 			return err
 		}
@@ -120,17 +123,18 @@ func (s *socket) commit(w *writer) error {
 	}
 }
 
-// errInterrupted says that the tables changed while they were read.
-var errInterrupted = errors.New("the tables changed while they were read")
+// ErrInterrupted says that what was to be read changed meanwhile.
+var ErrInterrupted = errors.New("the kernel's state changed while it was read")
 
-// dump sends a request and calls f with the payload, behind struct nfgenmsg, of each answer.
-func (s *socket) dump(w *writer, f func(payload []byte)) error {
-	if err := s.send(w.buf); err != nil {
+// Dump sends a request and calls f with the payload, behind struct nfgenmsg, of each answer as it comes; payload is valid
+// during the call only. Errors of the kernel are of type [syscall.Errno].
+func (c *Conn) Dump(w *Writer, f func(payload []byte)) error {
+	if err := c.send(w.buf); err != nil {
 		return err
 	}
 	interrupted := false
 	for {
-		b, err := s.receive()
+		b, err := c.receive()
 		if err != nil {
 			return err
 		}
@@ -144,7 +148,7 @@ func (s *socket) dump(w *writer, f func(payload []byte)) error {
 				return nil
 			case m.msgType == unix.NLMSG_DONE:
 				if interrupted {
-					return errInterrupted
+					return ErrInterrupted
 				}
 				return nil
 			case len(m.payload) >= 4:
