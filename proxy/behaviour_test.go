@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -144,6 +147,70 @@ func TestUDPFlows(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestUDPFlowsFollowRules: as long as the rules cannot be changed, packets make flows by the old ones. They end when the
+// new rules are in force.
+func TestUDPFlowsFollowRules(t *testing.T) {
+	l := newLab(t)
+	l.start()
+	same := func(*cluster.Service) {}
+	l.sync(served(same, "10.244.1.2@n1", "fd00:244:1::2@n1"))
+	// Nobody but the process that made it can change a table that has an owner.
+	l.stop()
+	rules := strings.Replace(l.run(l.node, "nft list table ip seamark"), "table ip seamark {", "table ip seamark {\nflags owner;", 1)
+	owner := exec.Command("nft", "-i")
+	stdin, err := owner.StdinPipe()
+	if err == nil {
+		l.node.Do(func() { err = owner.Start() })
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	release := sync.OnceFunc(func() { stdin.Close(); owner.Wait() })
+	defer release()
+	l.run(l.node, "nft delete table ip seamark")
+	file := filepath.Join(t.TempDir(), "owned.nft")
+	if err := os.WriteFile(file, []byte(rules), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(stdin, "include %q\n", file)
+	for deadline := time.Now().Add(5 * time.Second); !strings.Contains(l.run(l.node, "nft list ruleset"), "flags owner"); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("no table with an owner")
+		}
+	}
+
+	l.start()
+	var c net.Conn
+	l.client.Do(func() { c, err = net.Dial("udp", "10.96.0.1:80") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ask := func() string {
+		answer, err := exchange(c, "udp")
+		if err != nil {
+			return err.Error()
+		}
+		name, _, _ := strings.Cut(answer, " ")
+		return name
+	}
+	// The proxy knows of the new endpoint, and the rules do not.
+	l.sync(served(same, "10.244.1.3@n1", "fd00:244:1::3@n1"))
+	if got := ask(); got != "pod1" {
+		t.Fatalf("by the old rules: %q", got)
+	}
+	release()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		got := ask()
+		if got == "pod2" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("10 s after the rules could be changed: %q", got)
+		}
 	}
 }
 

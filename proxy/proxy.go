@@ -261,7 +261,7 @@ func (p *Proxy) syncOnce(ctx context.Context, n *node) error {
 		problems, errs, refused = append(problems, left...), append(errs, rest), refused || len(left) > 0
 	}
 	part("rules", n.rules.Set(ctx, want))
-	part("conntrack", n.flows.Set(ctx, want))
+	part("conntrack", n.flows.Set(ctx, n.rules.InForce()))
 	part("healthcheck", n.checks.Set(ctx, want.NodePortAddresses(), healthcheck.Checks(snap, p.cfg.Rules.Node)))
 
 	p.report(problems)

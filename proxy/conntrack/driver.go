@@ -5,34 +5,42 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
-	"strings"
 
-	"github.com/ti-mo/conntrack"
 	"golang.org/x/sys/unix"
 
 	"github.com/seamark-io/seamark/cluster"
+	"github.com/seamark-io/seamark/proxy/internal/nfnl"
 	"github.com/seamark-io/seamark/proxy/ruleset"
 )
+
+// few is up to how many changed frontends are looked for one by one. The kernel walks through all of its table each time,
+// but a flow that it passes by takes a quarter of the time of one that it tells of, or less.
+const few = 4
 
 // Driver deletes stale flows. It works on the network namespace in which New was called and must not be used
 // concurrently.
 type Driver struct {
+	conn     *nfnl.Conn
+	families map[cluster.Family]*family
+	deleted  uint64
+	// told counts the flows that the kernel has told of.
+	told uint64
+}
+
+// family is what the driver knows of the frontends of one family.
+type family struct {
 	have frontends
 	// pending are changes whose flows could not be deleted yet.
 	pending changes
-	conn    *conntrack.Conn
-	deleted uint64
 }
 
 // New returns a Driver that knows of no frontends: its first Set looks at the flows of all.
 func New() (*Driver, error) {
-	conn, err := conntrack.Dial(nil)
+	conn, err := nfnl.Dial()
 	if err != nil {
-		return nil, fmt.Errorf("open a netlink socket for conntrack: %w", err)
+		return nil, err
 	}
-	return &Driver{conn: conn, have: frontends{}, pending: changes{}}, nil
+	return &Driver{conn: conn, families: map[cluster.Family]*family{}}, nil
 }
 
 // Close ends the driver.
@@ -41,61 +49,66 @@ func (d *Driver) Close() error { return d.conn.Close() }
 // Deleted returns how many flows the driver has deleted.
 func (d *Driver) Deleted() uint64 { return d.deleted }
 
-// Set deletes the flows that contradict the Ruleset, which must be in force already. What could not be deleted is tried
-// again by the next Set.
-func (d *Driver) Set(ctx context.Context, r ruleset.Ruleset) error {
-	want := udpFrontends(r)
-	d.pending.add(diff(d.have, want))
-	d.have = want
-	if len(d.pending) == 0 {
-		return nil
-	}
-	if err := d.deleteStale(ctx); err != nil {
-		return err
-	}
-	d.pending = changes{}
-	return nil
-}
-
-func (d *Driver) deleteStale(ctx context.Context) error {
-	flows, err := d.conn.Dump(nil)
-	if err != nil {
-		return fmt.Errorf("list the flows: %w", err)
-	}
+// Set deletes the flows that contradict the tables, which must be in force already. What could not be deleted is tried
+// again by the next Set. A family without a table is left alone: until its new rules are in force, every packet makes a
+// flow by the old ones.
+func (d *Driver) Set(ctx context.Context, inForce []*ruleset.Table) error {
 	var errs []error
-	for _, f := range flows {
-		// Zones are made by others, for their own purposes.
-		if f.Zone != 0 || f.TupleOrig.Proto.Protocol != uint8(cluster.UDP) {
+	for _, t := range inForce {
+		f, want := d.families[t.Family], udpFrontends(t)
+		if f == nil {
+			f = &family{pending: changes{unserved: addresses(t)}}
+			d.families[t.Family] = f
+		}
+		f.pending.add(diff(f.have, want))
+		f.have = want
+		if f.pending.empty() {
 			continue
 		}
-		destination := netip.AddrPortFrom(f.TupleOrig.IP.DestinationAddress, f.TupleOrig.Proto.DestinationPort)
-		answers := netip.AddrPortFrom(f.TupleReply.IP.SourceAddress, f.TupleReply.Proto.SourcePort)
-		if !d.pending.stale(destination, answers) {
+		if err := d.deleteStale(ctx, t.Family, &f.pending); err != nil {
+			errs = append(errs, err)
 			continue
 		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		switch err := d.conn.Delete(conntrack.Flow{TupleOrig: f.TupleOrig, TupleReply: f.TupleReply}); {
-		case err == nil:
-			d.deleted++
-		case !errors.Is(err, unix.ENOENT): // it has ended by itself
-			errs = append(errs, fmt.Errorf("delete the UDP flow to %s by %s: %w", destination, answers, err))
-		}
+		f.pending = changes{}
 	}
 	return errors.Join(errs...)
 }
 
-// BeLiberal tells the kernel to translate TCP packets outside of the window as well. If it does not, such a packet
-// passes as it is, and its receiver ends the connection with a reset (kubernetes/kubernetes#74839). The sysctl is
-// found under root, "/proc/sys" as a rule.
-func BeLiberal(root string) error {
-	name := filepath.Join(root, "net/netfilter/nf_conntrack_tcp_be_liberal")
-	if b, err := os.ReadFile(name); err == nil && strings.TrimSpace(string(b)) == "1" {
-		return nil
+func (d *Driver) deleteStale(ctx context.Context, f cluster.Family, ch *changes) error {
+	var stale []flow
+	look := func(to netip.AddrPort) error {
+		var w nfnl.Writer
+		writeDump(&w, f, to)
+		err := d.conn.Dump(&w, func(payload []byte) {
+			d.told++
+			if fl, ok := parseFlow(payload, ch.concerns); ok && ch.stale(fl.destination, fl.answers) {
+				stale = append(stale, fl.clone())
+			}
+		})
+		// Flows come and go all the time. One that was missed because of that is newer than the rules.
+		if err != nil && !errors.Is(err, nfnl.ErrInterrupted) {
+			return fmt.Errorf("list the %s flows: %w", f, err)
+		}
+		return ctx.Err()
 	}
-	if err := os.WriteFile(name, []byte("1\n"), 0); err != nil {
-		return fmt.Errorf("make connection tracking liberal: %w", err)
+	for _, to := range ch.destinations(few) {
+		if err := look(to); err != nil {
+			return err
+		}
 	}
-	return nil
+	var errs []error
+	for _, fl := range stale {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		var w nfnl.Writer
+		writeDelete(&w, f, fl)
+		switch err := d.conn.Commit(&w); {
+		case err == nil:
+			d.deleted++
+		case !errors.Is(err, unix.ENOENT): // it has ended by itself
+			errs = append(errs, fmt.Errorf("delete the UDP flow to %s by %s: %w", fl.destination, fl.answers, err))
+		}
+	}
+	return errors.Join(errs...)
 }

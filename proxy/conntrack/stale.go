@@ -1,6 +1,7 @@
 package conntrack
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -11,23 +12,40 @@ import (
 // frontends are UDP frontends with their serving endpoints, sorted.
 type frontends map[netip.AddrPort][]netip.AddrPort
 
-// udpFrontends returns the UDP frontends of a Ruleset.
-func udpFrontends(r ruleset.Ruleset) frontends {
+// udpFrontends returns the UDP frontends of a table.
+func udpFrontends(t *ruleset.Table) frontends {
 	out := frontends{}
-	for _, t := range r.Tables() {
-		for _, svc := range t.Services {
-			for i := range svc.Frontends {
-				if fr := &svc.Frontends[i]; fr.Protocol == cluster.UDP {
-					out[netip.AddrPortFrom(fr.Addr, fr.Port)] = fr.Serving
-				}
+	for _, svc := range t.Services {
+		for i := range svc.Frontends {
+			if fr := &svc.Frontends[i]; fr.Protocol == cluster.UDP {
+				out[netip.AddrPortFrom(fr.Addr, fr.Port)] = fr.Serving
 			}
 		}
 	}
 	return out
 }
 
+// addresses returns the addresses at which nothing but Services is to be found.
+func addresses(t *ruleset.Table) map[netip.Addr]struct{} {
+	out := map[netip.Addr]struct{}{}
+	for _, svc := range t.Services {
+		if svc.ClusterIP.IsValid() {
+			out[svc.ClusterIP] = struct{}{}
+		}
+		for _, vip := range svc.VIPs {
+			out[vip] = struct{}{}
+		}
+	}
+	return out
+}
+
 // changes says for which frontends flows may have become stale.
-type changes map[netip.AddrPort]change
+type changes struct {
+	frontends map[netip.AddrPort]change
+	// unserved are addresses at which flows are stale that go to none of the frontends. It is for the first look: an
+	// earlier process may have had frontends of which nobody knows any more.
+	unserved map[netip.Addr]struct{}
+}
 
 type change struct {
 	// removed frontends translate nothing any more; the others lead to serving.
@@ -35,10 +53,12 @@ type change struct {
 	serving []netip.AddrPort
 }
 
+func (c *changes) empty() bool { return len(c.frontends) == 0 && len(c.unserved) == 0 }
+
 // diff returns the frontends that are new, gone, or lead elsewhere. A new frontend counts because flows to its address
 // may have been let through untranslated before.
-func diff(have, want frontends) changes {
-	out := changes{}
+func diff(have, want frontends) map[netip.AddrPort]change {
+	out := map[netip.AddrPort]change{}
 	for fr, serving := range want {
 		if old, ok := have[fr]; !ok || !containsAll(serving, old) || len(old) == 0 && len(serving) > 0 {
 			out[fr] = change{serving: serving}
@@ -62,24 +82,44 @@ func contains(sorted []netip.AddrPort, ep netip.AddrPort) bool {
 	return ok
 }
 
-// add takes over the changes of newer.
-func (c changes) add(newer changes) {
-	for fr, ch := range newer {
-		c[fr] = ch
+// add takes over newer changes.
+func (c *changes) add(newer map[netip.AddrPort]change) {
+	if c.frontends == nil {
+		c.frontends = map[netip.AddrPort]change{}
 	}
+	maps.Copy(c.frontends, newer)
+}
+
+// destinations returns what to look for: each frontend, or the zero AddrPort for all flows if that is more than most.
+func (c *changes) destinations(most int) []netip.AddrPort {
+	if len(c.unserved) > 0 || len(c.frontends) > most {
+		return []netip.AddrPort{{}}
+	}
+	return slices.Collect(maps.Keys(c.frontends))
+}
+
+// concerns reports whether flows to a destination may be stale.
+func (c *changes) concerns(destination netip.AddrPort) bool {
+	if _, ok := c.frontends[destination]; ok {
+		return true
+	}
+	_, ok := c.unserved[destination.Addr()]
+	return ok
 }
 
 // stale reports whether a UDP flow must end. The flow goes to the destination of its first packet, and its answers
 // come from the source of the reply direction.
-func (c changes) stale(destination, answers netip.AddrPort) bool {
-	ch, ok := c[destination]
-	switch {
-	case !ok:
-		return false
-	case ch.removed:
+func (c *changes) stale(destination, answers netip.AddrPort) bool {
+	ch, ok := c.frontends[destination]
+	if !ok {
+		_, ch.removed = c.unserved[destination.Addr()]
+		if !ch.removed {
+			return false
+		}
+	}
+	if ch.removed {
 		// A flow that was not translated was none of ours: the address may be the node's own.
 		return answers != destination
-	default:
-		return !contains(ch.serving, answers)
 	}
+	return !contains(ch.serving, answers)
 }

@@ -18,7 +18,7 @@ func TestStale(t *testing.T) {
 	svc := Service("a", "10.96.0.1", ports, func(s *cluster.Service) { s.Type, s.IngressIPs = cluster.LoadBalancer, Addrs("192.0.2.1") })
 	state := func(parts ...func(*cluster.Snapshot)) frontends {
 		rs, _ := ruleset.Build(Snapshot(append(parts, Node("n1", "10.0.0.1", "10.244.1.0/24"))...), ruleset.Config{Node: "n1"})
-		return udpFrontends(rs)
+		return udpFrontends(&rs.IPv4)
 	}
 	both := state(svc, Slice("a", at(53), "10.244.1.2@n1", "10.244.1.3@n1"))
 	flows := map[string]string{ // destination and who answers
@@ -54,7 +54,8 @@ func TestStale(t *testing.T) {
 		{"endpoints came", state(svc), both, []string{"let through", "own process"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			ch := diff(c.have, c.want)
+			var ch changes
+			ch.add(diff(c.have, c.want))
 			ends := map[string]bool{}
 			for _, name := range c.ends {
 				ends[name] = true

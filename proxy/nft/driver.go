@@ -86,6 +86,18 @@ func (d *Driver) Set(ctx context.Context, want ruleset.Ruleset) error {
 	return errors.Join(append(errs, refused.OrNil())...)
 }
 
+// InForce returns the tables that the kernel has as the last Set left them, with the old state of what it refused. A
+// family whose table could not be changed, or that somebody else has changed since, is not among them.
+func (d *Driver) InForce() []*ruleset.Table {
+	var out []*ruleset.Table
+	for _, t := range d.tables {
+		if t.have != nil {
+			out = append(out, t.have)
+		}
+	}
+	return out
+}
+
 func (d *Driver) set(ctx context.Context, t *table, want *ruleset.Table) error {
 	if t.have == nil {
 		return d.adopt(ctx, t, want)

@@ -23,6 +23,9 @@ func (w *Writer) Reset() { w.buf = w.buf[:0] }
 // Len returns the number of bytes written.
 func (w *Writer) Len() int { return len(w.buf) }
 
+// Payload returns what the only message has behind struct nfgenmsg.
+func (w *Writer) Payload() []byte { return w.buf[unix.NLMSG_HDRLEN+4:] }
+
 // Message begins a message; Finish ends it.
 func (w *Writer) Message(msgType, flags uint16, family byte) {
 	subsystem := uint16(unix.NFNL_SUBSYS_NFTABLES)
