@@ -118,7 +118,7 @@ func eventually(t *testing.T, what string, ok func() error) {
 	t.Fatalf("%s: %v", what, err)
 }
 
-// upstream is a name server outside the cluster.
+// upstream is a name server outside the cluster, in the network namespace of the calling goroutine.
 func upstream(t *testing.T, addr string) {
 	t.Helper()
 	h := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
@@ -147,11 +147,20 @@ func upstream(t *testing.T, addr string) {
 		}
 		_ = w.WriteMsg(m)
 	})
-	for _, proto := range []string{"udp", "tcp"} {
-		srv := &dns.Server{Addr: addr, Net: proto, Handler: h}
+	udp, err := net.ListenPacket("udp", addr)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	tcp, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	for _, srv := range []*dns.Server{{PacketConn: udp, Handler: h}, {Listener: tcp, Handler: h}} {
 		ready := make(chan struct{})
 		srv.NotifyStartedFunc = func() { close(ready) }
-		go func() { _ = srv.ListenAndServe() }()
+		go func() { _ = srv.ActivateAndServe() }()
 		<-ready
 		t.Cleanup(func() { _ = srv.Shutdown() })
 	}
@@ -466,21 +475,28 @@ func TestResolvConf(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s, err := New(Config{Source: newSource(), Zone: zoneConfig, ResolvConf: path, Log: slog.New(slog.DiscardHandler)})
+	var log strings.Builder
+	s, err := New(Config{Source: newSource(), Zone: zoneConfig, ResolvConf: path, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
 	own := netip.MustParseAddrPort("10.96.0.10:53")
 	s.listeners[own] = &listener{}
-	for _, tt := range []struct{ file, want, err string }{
+	for _, tt := range []struct{ file, want, err, log string }{
 		{file: "nameserver 192.0.2.1\nnameserver 2001:db8::1\nnameserver 192.0.2.1\n", want: "[192.0.2.1:53 [2001:db8::1]:53]"},
 		{file: "nameserver 10.96.0.10\nnameserver 192.0.2.2\n", want: "[192.0.2.2:53]", err: "10.96.0.10:53 is an address that we listen at"},
-		{file: "nameserver fe80::1%eth0\n", want: "[192.0.2.2:53]", err: "fe80::1%eth0"},
+		{file: "nameserver fe80::1%eth0\nnameserver 192.0.2.3\n", want: "[192.0.2.3:53]", log: "fe80::1%eth0"},
+		{file: "nameserver router\nnameserver 192.0.2.2\n", want: "[192.0.2.2:53]", log: "router"},
+		{file: "nameserver fe80::1%eth0\n", want: "[192.0.2.2:53]", err: `has an address without a zone: ["fe80::1%eth0"]`},
 		{file: "nameserver 10.96.0.10\n", want: "[]", err: "10.96.0.10:53 is an address that we listen at"},
 		{file: "search example.com\n", want: "[]"},
 	} {
 		write(tt.file)
+		log.Reset()
 		err := s.updateForwarder(t.Context())
+		if warned := strings.Contains(log.String(), "level=WARN"); warned != (tt.log != "") || !strings.Contains(log.String(), tt.log) {
+			t.Errorf("%q: log %q, want a warning of %q", tt.file, log.String(), tt.log)
+		}
 		if got := fmt.Sprint(err); tt.err == "" && err != nil || !strings.Contains(got, tt.err) {
 			t.Errorf("%q: error %v, want %q", tt.file, err, tt.err)
 		}

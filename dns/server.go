@@ -261,10 +261,11 @@ func (s *Server) closeListeners(want []netip.AddrPort) error {
 // of ours is left out.
 func (s *Server) updateForwarder(ctx context.Context) error {
 	upstreams := s.cfg.Upstreams
+	var skipped []string
 	var errs []error
 	if len(upstreams) == 0 && s.cfg.ResolvConf != "" {
 		var err error
-		if upstreams, err = readResolvConf(s.cfg.ResolvConf); err != nil {
+		if upstreams, skipped, err = readResolvConf(s.cfg.ResolvConf); err != nil {
 			// Keep what there is.
 			return err
 		}
@@ -289,6 +290,10 @@ func (s *Server) updateForwarder(ctx context.Context) error {
 	old.stop()
 	s.handler.metrics.upstreams.Set(float64(len(upstreams)))
 	s.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "DNS upstream servers", slog.Any("servers", upstreams))
+	if len(skipped) > 0 {
+		s.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "DNS upstream servers that are not asked: each must be an address without a zone",
+			slog.String("file", s.cfg.ResolvConf), slog.Any("servers", skipped))
+	}
 	return errors.Join(errs...)
 }
 
