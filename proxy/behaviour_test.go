@@ -349,6 +349,25 @@ func TestLocalDNS(t *testing.T) {
 	}
 }
 
+// TestPingIsNotRoutedOn: an echo request to a VIP that nobody on this node answers goes nowhere. The node's default route
+// leads to the client.
+func TestPingIsNotRoutedOn(t *testing.T) {
+	l := newLab(t)
+	l.start()
+	l.sync(served(func(*cluster.Service) {}, "10.244.1.2@n1", "fd00:244:1::2@n1"))
+	l.run(l.client, "nft add table inet seen { chain in { type filter hook prerouting priority raw ; icmp type echo-request counter ; icmpv6 type echo-request counter ; } ; }")
+	for _, vip := range []string{"192.0.2.1", "2001:db8::1"} {
+		var err error
+		l.pod1.Do(func() { err = exec.Command("ping", "-c1", "-W1", vip).Run() })
+		if err == nil {
+			t.Errorf("%s answers", vip)
+		}
+	}
+	if got := l.run(l.client, "nft list table inet seen"); strings.Count(got, "packets 0 ") != 2 {
+		t.Errorf("the pings were routed on:\n%s", got)
+	}
+}
+
 // TestProblemsOnce: a Problem is told when it begins, not with every sync.
 func TestProblemsOnce(t *testing.T) {
 	l := newLab(t)

@@ -269,8 +269,11 @@ func TestVIPControl(t *testing.T) {
 		state    ruleset.States
 		want     string
 	}{
-		{"ping a VIP", "198.51.100.7", "192.0.2.1:0", icmp, 8, ruleset.New, "accept"},
-		{"ping a VIP, IPv6", "2001:db8:9::9", "[2001:db8::1]:0", icmp6, 128, ruleset.New, "accept"},
+		{"ping a VIP that nobody here answers for", "198.51.100.7", "192.0.2.1:0", icmp, 8, ruleset.New, "drop"},
+		{"ping a VIP that nobody here answers for, IPv6", "2001:db8:9::9", "[2001:db8::1]:0", icmp6, 128, ruleset.New, "drop"},
+		{"the node pings a VIP", "10.0.0.1", "192.0.2.1:0", icmp, 8, ruleset.New, "accept"},
+		{"the node pings a VIP, IPv6", "fd00::1", "[2001:db8::1]:0", icmp6, 128, ruleset.New, "accept"},
+		{"ping anybody else", "198.51.100.7", "192.0.2.9:0", icmp, 8, ruleset.New, "accept"},
 		{"ping a cluster IP", "10.244.1.2", "10.96.0.1:0", icmp, 8, ruleset.New, "reject"},
 		{"other ICMP to a VIP", "198.51.100.7", "192.0.2.1:0", icmp, 13, ruleset.New, "reject"},
 		{"a neighbour solicits a VIP", "2001:db8::9", "[2001:db8::1]:0", icmp6, 135, ruleset.Untracked, "drop"},

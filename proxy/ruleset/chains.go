@@ -140,6 +140,9 @@ func pick(name string, c class, slot Field, clients SetID) Chain {
 func staticChains(f cluster.Family, cfg resolved) []Chain {
 	serve := Rule{Vmap{frontendKey(), Services}}
 	sift := Rule{State{Invalid | New | Untracked}, Jump(chainUnserved)}
+	forward := append(cfg.invalidReplies(),
+		// Whoever answers pings has taken them out before. The others would be routed on, and may come back.
+		Rule{State{Invalid | New | Untracked}, EchoRequest{}, In{Key: Key{{Type: Daddr}}, Set: VIPs}, Drop}, sift)
 	output := []Rule{sift}
 	if f == cluster.IPv6 {
 		// This node asks by unicast whether a neighbour still has a VIP.
@@ -154,7 +157,7 @@ func staticChains(f cluster.Family, cfg resolved) []Chain {
 			{Translated{}, In{Key: Key{{Type: Saddr}, {Type: Daddr}}, Set: Hairpin}, Masquerade{}},
 		}},
 		{Name: "filter-input", Hook: &Hook{"filter", Input, 0}, Rules: []Rule{sift}},
-		{Name: "filter-forward", Hook: &Hook{"filter", Forward, 0}, Rules: append(cfg.invalidReplies(), sift)},
+		{Name: "filter-forward", Hook: &Hook{"filter", Forward, 0}, Rules: forward},
 		{Name: "filter-output", Hook: &Hook{"filter", Output, 0}, Rules: output},
 		{Name: chainRefuse, Rules: []Rule{
 			// A packet that conntrack cannot place may belong to a live connection: an answer would end it

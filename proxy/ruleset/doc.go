@@ -25,7 +25,7 @@
 // Local policy without local endpoints it is dropped instead, because other nodes have some; that decision is made
 // after translation, since traffic that starts on this node may use any endpoint (kubernetes/kubernetes#131765).
 //
-// VIPs answer ping, so echo requests are let through for whoever answers them. Neighbour discovery that somebody
+// VIPs answer ping, so echo requests are let in for whoever answers them on this node, but never routed on. Neighbour discovery that somebody
 // sends to a VIP by unicast is the business of whoever announces it and must not be answered by an ICMP error.
 //
 // # What others may rely on
