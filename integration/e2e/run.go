@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +22,12 @@ type Suite struct {
 	cache *artifacts.Cache
 	test  string // e2e.test
 }
+
+// imageName is of what the specs start, in [artifacts.Cache].
+const imageName = "e2e"
+
+// Needs returns the programs and images of [artifacts.Cache] that a [Suite] takes, as Prepare wants them.
+func Needs() (programs, images []string) { return []string{"e2e.test", "ginkgo"}, []string{imageName} }
 
 // OpenSuite returns the suite of the pinned Kubernetes version, building it if absent (about four minutes).
 func OpenSuite(ctx context.Context, cache *artifacts.Cache) (*Suite, error) {
@@ -46,11 +53,12 @@ type Config struct {
 	Selection Selection
 	Procs     int           // specs at a time
 	Timeout   time.Duration // for all; what runs by then is interrupted and has failed
-	Dir       string        // absolute; gets junit.xml and e2e.log, where the specs' own output is
+	Dir       string        // absolute, visible to hosts; gets junit.xml and e2e.log, where the specs' own output is
 	Log       io.Writer     // progress
 }
 
-// Run runs the specs on the lab's host "remote", after giving the nodes the images that the specs start. Behind the router
+// Run runs the specs on the lab's host "remote", after giving the nodes the images that the specs start, unless the lab was
+// made with them. Behind the router
 // it is a client from elsewhere: a spec takes the source address for lost when it lies in the nodes' own network. An error
 // means that there is no result; failed specs are in the Summary.
 func (s *Suite) Run(ctx context.Context, c Config) (Summary, error) {
@@ -58,12 +66,7 @@ func (s *Suite) Run(ctx context.Context, c Config) (Summary, error) {
 	if err != nil {
 		return Summary{}, err
 	}
-	images, err := s.cache.Image(ctx, "e2e")
-	if err != nil {
-		return Summary{}, err
-	}
-	fmt.Fprintln(c.Log, "loading the test images on all nodes")
-	if err := c.Lab.Load(ctx, images); err != nil {
+	if err := s.loadImages(ctx, c); err != nil {
 		return Summary{}, err
 	}
 	if c.Lab.Options().LB == lab.Seamark {
@@ -95,6 +98,18 @@ func (s *Suite) Run(ctx context.Context, c Config) (Summary, error) {
 		return Summary{}, err
 	}
 	return summarize(c.Selection, report), nil
+}
+
+func (s *Suite) loadImages(ctx context.Context, c Config) error {
+	if slices.Contains(c.Lab.Options().Images, imageName) {
+		return nil
+	}
+	images, err := s.cache.Image(ctx, imageName)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(c.Log, "loading the test images on all nodes")
+	return c.Lab.Load(ctx, images)
 }
 
 func (s *Suite) arguments(c Config, reports string) []string {

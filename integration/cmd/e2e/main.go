@@ -130,19 +130,22 @@ The status is 0 only if each of the specs has run and passed.`,
 }
 
 func (o *runOptions) run(ctx context.Context) (err error) {
-	suite, err := e2e.OpenSuite(ctx, &artifacts.Cache{Log: os.Stderr})
+	out, err := filepath.Abs(o.out)
+	if err != nil {
+		return err
+	}
+	if err := lab.CheckVisible("--out", out); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return err
+	}
+	suite, err := o.openSuite(ctx)
 	if err != nil {
 		return err
 	}
 	selection, err := o.selection(ctx, suite)
 	if err != nil {
-		return err
-	}
-	out, err := filepath.Abs(o.out)
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
 	l, down, err := o.openLab(ctx)
@@ -165,6 +168,21 @@ func (o *runOptions) run(ctx context.Context) (err error) {
 	return nil
 }
 
+// openSuite returns the suite, after building in one go all that is missing of it and of the lab to make.
+func (o *runOptions) openSuite(ctx context.Context) (*e2e.Suite, error) {
+	programs, images := e2e.Needs()
+	if o.name == "" {
+		o.lab.Images = append(o.lab.Images, images...)
+		labPrograms, labImages := lab.Needs(o.lab)
+		programs, images = append(programs, labPrograms...), labImages
+	}
+	cache := &artifacts.Cache{Log: os.Stderr}
+	if err := cache.Prepare(ctx, programs, images); err != nil {
+		return nil, err
+	}
+	return e2e.OpenSuite(ctx, cache)
+}
+
 // openLab returns the lab to run in, and what to do with it at the end.
 func (o *runOptions) openLab(ctx context.Context) (l *lab.Lab, down func() error, err error) {
 	if o.name != "" {
@@ -175,13 +193,16 @@ func (o *runOptions) openLab(ctx context.Context) (l *lab.Lab, down func() error
 		return l, l.Close, nil
 	}
 	o.lab.Progress = os.Stderr
+	if err := lab.Down(ctx, o.lab.Name, nil); err != nil { // what a killed run left
+		return nil, func() error { return nil }, err
+	}
 	l, err = lab.Up(ctx, o.lab)
 	down = func() error {
 		if l == nil {
 			return nil
 		}
 		if o.keep {
-			fmt.Fprintf(os.Stderr, "lab %s is left up: go on with e2e run --lab %[1]s, remove it with lab down --name %[1]s\n", o.lab.Name)
+			fmt.Fprintf(os.Stderr, "lab %s is left up: go on with e2e run --lab %[1]s, remove it with lab down --name %[1]s; the next run without --lab does so, too\n", o.lab.Name)
 			return l.Close()
 		}
 		// Also when ctx has ended: nothing is to be left behind.
