@@ -45,7 +45,8 @@ type Decision struct {
 
 	// Problem is why the request cannot be met; then it keeps the addresses that it has and gets no other.
 	Problem *Problem
-	// Missing is why a family is missing that the Service prefers to have but can do without.
+	// Missing is why a family is missing that the Service prefers to have but can do without. If it has an address of that
+	// family, though not one that it asks for, it keeps that.
 	Missing *Problem
 }
 
@@ -71,6 +72,7 @@ func (x *Index) Decide(r Request) Decision {
 			have[f] = Change{a, &c}
 		}
 	}
+	var lacking []cluster.Family
 	for i, f := range r.Families {
 		if _, ok := have[f]; ok {
 			continue
@@ -81,12 +83,19 @@ func (x *Index) Decide(r Request) Decision {
 			have[f] = c
 		case r.AnyFamily && !r.Ask.Address(f).IsValid():
 			d.Missing = cmp.Or(d.Missing, p)
+			lacking = append(lacking, f)
 		default:
 			return x.keep(r, held, p)
 		}
 	}
 	if len(have) == 0 {
 		return x.keep(r, held, d.Missing)
+	}
+	for _, f := range lacking {
+		if a, ok := x.oldest(f, held); ok {
+			c, _ := x.stay(r, a, x.claims[a])
+			have[f] = Change{a, &c}
+		}
 	}
 	for _, f := range r.Families {
 		if c, ok := have[f]; ok {
@@ -168,21 +177,20 @@ func (r *Request) inOrder(addrs []netip.Addr) []netip.Addr {
 	return addrs
 }
 
-// fitting returns the address of a family that the Service holds and that is what it asks for; of several the oldest, so
-// that all who look at it choose the same one.
-func (x *Index) fitting(r Request, f cluster.Family, held []netip.Addr) (best netip.Addr, ok bool) {
-	for _, a := range held {
-		if cluster.FamilyOf(a) != f || r.Ask.Address(f).IsValid() && r.Ask.Address(f) != a {
-			continue
-		}
+// fitting returns the address of a family that the Service holds and that is what it asks for.
+func (x *Index) fitting(r Request, f cluster.Family, held []netip.Addr) (netip.Addr, bool) {
+	return x.oldest(f, slices.DeleteFunc(slices.Clone(held), func(a netip.Addr) bool {
 		c := x.claims[a]
-		if r.Ask.Pool != "" && r.Ask.Pool != x.PoolOf(a) && r.Ask.Pool != c.Pool {
-			continue
-		}
-		if r.Ask.Reassign && !x.wouldGive(r, a) {
-			continue
-		}
-		if !ok || older(c.Since, x.claims[best].Since) {
+		return r.Ask.Address(f).IsValid() && r.Ask.Address(f) != a ||
+			r.Ask.Pool != "" && r.Ask.Pool != x.PoolOf(a) && r.Ask.Pool != c.Pool ||
+			r.Ask.Reassign && !x.wouldGive(r, a)
+	}))
+}
+
+// oldest returns the oldest address of a family, so that all who look at several choose the same one.
+func (x *Index) oldest(f cluster.Family, held []netip.Addr) (best netip.Addr, ok bool) {
+	for _, a := range held {
+		if cluster.FamilyOf(a) == f && (!ok || older(x.claims[a].Since, x.claims[best].Since)) {
 			best, ok = a, true
 		}
 	}
@@ -312,6 +320,8 @@ func (x *Index) named(r Request, a netip.Addr) (Change, *Problem) {
 		return Change{}, problem(AddressNotInPool, []*pool{s.pool}, "%s is left out of IPPool %s by avoidBuggyIPs: ask for another address", a, s.pool.Name)
 	case !mine && !s.pool.selects(r):
 		return Change{}, mismatch([]*pool{s.pool})
+	case c.uses(r.Service): // it is to leave what the pool would not give it today: nothing else is left that could be wrong
+		return Change{}, draining([]*pool{s.pool})
 	case len(c.Users) > 0:
 		joined, p := x.join(r, a, c)
 		if p == nil && s.pool.Draining {

@@ -166,6 +166,8 @@ func TestDecide(t *testing.T) {
 		{name: "named address of a family that the Service lacks", pools: []cluster.Pool{a, six}, held: map[string]string{"192.0.2.0": "me"}, request: Request{Families: only4, Ask: Ask{Addresses: addrs("2001:db8:6::1")}}, want: "192.0.2.0", reason: InvalidRequest, says: "has no IPv6 family"},
 		{name: "what is asked for by name is never optional", pools: []cluster.Pool{b, six}, held: map[string]string{"2001:db8::1": "other"}, request: Request{Families: dual, AnyFamily: true, Ask: Ask{Addresses: addrs("2001:db8::1")}}, reason: AddressTaken},
 		{name: "annotations that cannot be read", pools: []cluster.Pool{a}, held: map[string]string{"192.0.2.1": "me"}, request: Request{Families: only4, Invalid: &Problem{Reason: InvalidRequest, Message: "x"}}, want: "192.0.2.1", reason: InvalidRequest},
+		{name: "named address that it has and is to leave", pools: []cluster.Pool{drained}, held: map[string]string{"203.0.113.33": "me"}, request: Request{Families: only4, Ask: Ask{Addresses: addrs("203.0.113.33"), Reassign: true}}, want: "203.0.113.33", reason: PoolDraining},
+		{name: "a preferred family that the named pool lacks is kept", pools: []cluster.Pool{a, b}, held: map[string]string{"198.51.100.1": "me", "2001:db8::1": "me"}, request: Request{Families: dual, AnyFamily: true, Ask: Ask{Pool: "a"}}, want: "192.0.2.0 2001:db8::1", drop: "198.51.100.1", missing: FamilyUnavailable},
 
 		{name: "no pool", request: Request{Families: only4}, reason: NoPool, says: "create one"},
 		{name: "no pool is ready", refused: map[string]string{"x": "…", "w": "…"}, request: Request{Families: only4}, reason: PoolNotReady, says: "no IPPool is ready (not ready: w, x)"},

@@ -50,17 +50,21 @@ func (x *Index) join(r Request, a netip.Addr, c Claim) (Claim, *Problem) {
 		}
 	}
 	c.Terms = r.Sharing.Terms
-	return c.with(User{r.Service, r.Ports}), nil
+	return x.adopted(a, c).with(User{r.Service, r.Ports}), nil
+}
+
+// adopted returns the claim with the pool that the address lies in today, if the one that it came from is gone.
+func (x *Index) adopted(a netip.Addr, c Claim) Claim {
+	if s, ok := x.spanOf(a); ok && x.pool(c.Pool) == nil {
+		c.Pool = s.pool.Name
+	}
+	return c
 }
 
 // stay returns what becomes of the claim on an address that the Service uses and goes on using. It is judged by what it
 // does itself: where the others no longer fit, that is told to them. What it may not have at the address it has not got.
 func (x *Index) stay(r Request, a netip.Addr, c Claim) (Claim, *Problem) {
-	if x.pool(c.Pool) == nil {
-		if s, ok := x.spanOf(a); ok {
-			c.Pool = s.pool.Name // its pool is gone, but there is another one around it
-		}
-	}
+	c = x.adopted(a, c)
 	if len(c.Users) == 1 {
 		c.Terms = Terms{}
 		return c.with(User{Service: r.Service}), nil
