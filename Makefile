@@ -59,6 +59,7 @@ test: packages unit lab-tests scenarios e2e-listed ## Everything: unit tests, th
 
 unit: ## Unit tests of both modules, with the race detector
 	CGO_ENABLED=1 $(GO) test -race -count=1 ./...
+	$(GO) test -count=1 -v -run '^TestAgainstOracle$$' ./provider/ipam # again, faster, and to be seen: seeds, steps, what came up
 	CGO_ENABLED=1 $(GO) -C integration test -race -count=1 $$($(GO) -C integration list ./... | grep -v /scenarios)
 
 lab-tests: images artifacts ## The lab itself: what up makes, and that down leaves nothing, also after a crash
