@@ -31,7 +31,7 @@ func (l *Lab) nft(ctx context.Context, commands string) error {
 	lan := l.hosts["lan"]
 	cmd := lan.Command(ctx, "nft", "-f", "-")
 	cmd.Stdin = strings.NewReader(commands)
-	_, err := lan.run(cmd)
+	_, err := lan.run(ctx, cmd)
 	return err
 }
 

@@ -222,20 +222,20 @@ func (h *Host) env() []string {
 // Exec runs a command on the host to its end. If it fails the error carries
 // what it wrote to standard error.
 func (h *Host) Exec(ctx context.Context, args ...string) (Output, error) {
-	return h.run(h.Command(ctx, args...))
+	return h.run(ctx, h.Command(ctx, args...))
 }
 
-func (h *Host) run(cmd *exec.Cmd) (Output, error) {
-	out, err := output(cmd)
+func (h *Host) run(ctx context.Context, cmd *exec.Cmd) (Output, error) {
+	out, err := output(ctx, cmd)
 	if err != nil {
 		return out, fmt.Errorf("on %s: %w", h.Name, err)
 	}
 	return out, nil
 }
 
-// output runs cmd and returns what it wrote; the error names the command
-// without what wraps it.
-func output(cmd *exec.Cmd) (Output, error) {
+// output runs cmd, whose context is ctx, and returns what it wrote; the error
+// names the command without what wraps it.
+func output(ctx context.Context, cmd *exec.Cmd) (Output, error) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
@@ -247,6 +247,9 @@ func output(cmd *exec.Cmd) (Output, error) {
 				args = args[i+1:]
 				break
 			}
+		}
+		if cause := context.Cause(ctx); cause != nil { // which says more than "signal: killed"
+			err = fmt.Errorf("%w: %w", cause, err)
 		}
 		err = fmt.Errorf("%s: %w", strings.Join(args, " "), err)
 		if msg := strings.TrimSpace(out.Stderr); msg != "" {

@@ -156,14 +156,14 @@ func (l *Lab) KubectlCommand(ctx context.Context, args ...string) *exec.Cmd {
 
 // Kubectl runs kubectl against the lab.
 func (l *Lab) Kubectl(ctx context.Context, args ...string) (Output, error) {
-	return output(l.KubectlCommand(ctx, args...))
+	return output(ctx, l.KubectlCommand(ctx, args...))
 }
 
 // Apply applies manifests, server-side, as the field manager "lab".
 func (l *Lab) Apply(ctx context.Context, manifests []byte) error {
 	cmd := l.KubectlCommand(ctx, "apply", "--server-side", "--field-manager=lab", "-f", "-")
 	cmd.Stdin = strings.NewReader(string(manifests))
-	_, err := output(cmd)
+	_, err := output(ctx, cmd)
 	return err
 }
 
@@ -216,7 +216,7 @@ func (h *Host) importImage(ctx context.Context, archive string) error {
 	defer f.Close()
 	cmd := h.Command(ctx, "ctr", "--namespace=k8s.io", "images", "import", "-")
 	cmd.Stdin = f
-	_, err = h.run(cmd)
+	_, err = h.run(ctx, cmd)
 	return err
 }
 

@@ -31,7 +31,7 @@ func TestManyServicesAtOnce(t *testing.T) {
 			if i == n/2 {
 				defer close(halfWay)
 			}
-			_, err := services.Create(t.Context(), &corev1.Service{
+			_, err := services.Create(contextOf(t), &corev1.Service{
 				ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("s%02d", i), Annotations: map[string]string{"seamark.io/pool": ns.name}},
 				Spec: corev1.ServiceSpec{
 					Type:     corev1.ServiceTypeLoadBalancer,
@@ -43,11 +43,11 @@ func TestManyServicesAtOnce(t *testing.T) {
 		})
 	}
 	<-halfWay
-	killController(t)
+	first, _ := killController(t)
 	if err := creation.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	some, err := addressesIn(t.Context(), ns)
+	some, err := addressesIn(contextOf(t), ns)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,9 +63,9 @@ func TestManyServicesAtOnce(t *testing.T) {
 		return sameVIPs(ctx, ns, given)
 	})
 
-	awaitController(t)
-	killController(t)
-	awaitController(t)
+	awaitController(t, first)
+	second, _ := killController(t)
+	awaitController(t, second)
 	holds(t, 3*time.Second, "the addresses stay", func(ctx context.Context) error {
 		now, err := addressesIn(ctx, ns)
 		if err != nil {
@@ -230,7 +230,7 @@ func TestRequests(t *testing.T) {
 			ObjectMeta: metav1.ObjectMeta{Name: tt.name, Annotations: tt.annotations},
 			Spec:       corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, Ports: []corev1.ServicePort{{Port: 80}}},
 		}
-		if _, err := cluster.client.CoreV1().Services(ns.name).Create(t.Context(), s, metav1.CreateOptions{}); err != nil {
+		if _, err := cluster.client.CoreV1().Services(ns.name).Create(contextOf(t), s, metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		if tt.address.IsValid() {

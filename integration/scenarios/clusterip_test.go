@@ -99,7 +99,7 @@ func TestClusterIPRefusals(t *testing.T) {
 	await(t, changeLimit, "a port that the Service does not have is refused", func(ctx context.Context) error {
 		return node.refused(ctx, netip.AddrPortFrom(at.Addr(), 91))
 	})
-	if out, err := ns.in(t.Context(), shell, "ping", "-n", "-c2", "-i0.2", "-W1", at.Addr().String()); err == nil || !strings.Contains(err.Error(), "100% packet loss") {
+	if out, err := ns.in(contextOf(t), shell, "ping", "-n", "-c2", "-i0.2", "-W1", at.Addr().String()); err == nil || !strings.Contains(err.Error(), "100% packet loss") {
 		t.Errorf("ping of a cluster IP: want all packets lost, got %s%v", out, err)
 	}
 	ns.kubectl("scale", "deployment", "kubia", "--replicas=0")

@@ -55,12 +55,26 @@ func (ns *namespace) collect(ctx context.Context, dir string) {
 			out, err := node.Exec(ctx, args...)
 			fmt.Fprintf(&text, "# %s (%v)\n%s\n", strings.Join(args, " "), err, out.Stdout)
 		}
-		logs, err := cluster.Kubectl(ctx, "logs", "--namespace", seamarkNamespace, "--selector=app.kubernetes.io/name=seamark-node",
-			"--field-selector=spec.nodeName="+node.Name, "--tail=-1")
-		_ = err // of a pod that is just restarting there is none
-		_ = os.WriteFile(filepath.Join(dir, node.Name+".network"), []byte(text.String()), 0o644)
-		_ = os.WriteFile(filepath.Join(dir, node.Name+".log"), []byte(logs.Stdout), 0o644)
+		log, err := agentLog(ctx, node.Name)
+		if err != nil {
+			ns.t.Logf("the log of the agent of %s: %v", node.Name, err)
+		}
+		for file, text := range map[string]string{node.Name + ".network": text.String(), node.Name + ".log": log} {
+			if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644); err != nil {
+				ns.t.Log(err)
+			}
+		}
 	}
+}
+
+// agentLog returns the whole log of a node's agent.
+func agentLog(ctx context.Context, node string) (string, error) {
+	pod, err := seamarkPod(ctx, agentProgram, node)
+	if err != nil {
+		return "", err
+	}
+	out, err := cluster.Kubectl(ctx, "logs", "--namespace", seamarkNamespace, pod.Name, "--tail=-1")
+	return out.Stdout, err
 }
 
 // usesSeamark reports whether Seamark plays any part in the lab.

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/seamark-io/seamark/integration/lab"
 	"github.com/seamark-io/seamark/integration/probe"
 )
@@ -63,7 +65,9 @@ func (h host) addr(like netip.Addr) netip.Addr {
 // run runs a command on the host and returns what it printed.
 func (h host) run(args ...string) string {
 	h.t.Helper()
-	out, err := h.Exec(h.t.Context(), args...)
+	ctx, cancel := commandContext(h.t)
+	defer cancel()
+	out, err := h.Exec(ctx, args...)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -138,9 +142,19 @@ func (h host) refused(ctx context.Context, to netip.AddrPort) error {
 	return nil
 }
 
-// silent returns nil if a connection is neither accepted nor refused for a while.
+// silent returns nil if several connections, made at once, are neither accepted nor refused.
 func (h host) silent(ctx context.Context, to netip.AddrPort) error {
-	ctx, cancel := context.WithTimeout(ctx, refusalLimit)
+	const connections = 5 // were there several ways, each would be tried
+	var group errgroup.Group
+	for range connections {
+		group.Go(func() error { return h.ignored(ctx, to) })
+	}
+	return group.Wait()
+}
+
+// ignored returns nil if a connection is neither accepted nor refused for a while.
+func (h host) ignored(ctx context.Context, to netip.AddrPort) error {
+	ctx, cancel := context.WithTimeout(ctx, silenceLimit)
 	defer cancel()
 	conn, err := h.netns().DialContext(ctx, "tcp", to.String())
 	var timeout net.Error

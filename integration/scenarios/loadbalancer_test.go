@@ -90,7 +90,7 @@ func TestLoadBalancer(t *testing.T) {
 			return errors.New("it is still there")
 		})
 		for _, from := range []host{client, remote} {
-			await(t, changeLimit, fmt.Sprintf("nothing answers %s at %s", from.Name, vip), func(ctx context.Context) error {
+			silent := func(ctx context.Context) error {
 				if answer, err := from.get(ctx, vipPort(svc, vip, "http"), ""); err == nil {
 					return fmt.Errorf("answer is %q", answer)
 				}
@@ -98,7 +98,9 @@ func TestLoadBalancer(t *testing.T) {
 					return errors.New("it answers pings")
 				}
 				return nil
-			})
+			}
+			await(t, changeLimit, fmt.Sprintf("nothing answers %s at %s", from.Name, vip), silent)
+			holds(t, 2*time.Second, fmt.Sprintf("nothing answers %s at %s", from.Name, vip), silent)
 		}
 	}
 }
@@ -145,9 +147,12 @@ func TestLoadBalancerLocal(t *testing.T) {
 	}
 	for _, vip := range vips(svc) {
 		routed(t, vip, homes...)
-		if node := owner(t, vip); !slices.Contains(homes, node) {
-			t.Errorf("%s, which has no pod, owns %s", node, vip)
-		}
+		await(t, changeLimit, "a node with a pod owns "+vip.String(), func(context.Context) error {
+			if node := owner(t, vip); !slices.Contains(homes, node) {
+				return fmt.Errorf("%s owns it, which has none", node)
+			}
+			return nil
+		})
 		for _, from := range []host{on(t, "client"), on(t, "remote")} {
 			at := vipPort(svc, vip, "http")
 			await(t, changeLimit, fmt.Sprintf("the pods see the address of %s at %s, every time", from.Name, at), func(ctx context.Context) error {
@@ -158,9 +163,9 @@ func TestLoadBalancerLocal(t *testing.T) {
 				}
 				return nil
 			})
-			if err := from.pings(t.Context(), vip); err != nil {
-				t.Errorf("ping: %v", err)
-			}
+			await(t, changeLimit, fmt.Sprintf("%s answers pings of %s", vip, from.Name), func(ctx context.Context) error {
+				return from.pings(ctx, vip)
+			})
 		}
 	}
 }

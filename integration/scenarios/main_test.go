@@ -5,12 +5,16 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -34,15 +38,28 @@ var cluster struct {
 	client  kubernetes.Interface
 	dynamic dynamic.Interface
 	source  string // root of the checkout
+	// running ends when the run is interrupted, or when its time is nearly up.
+	running  context.Context
+	contexts sync.Map // by *testing.T, see contextOf
+	// Of a lab that was made for this run: how long that took, and its resident memory when it was new.
+	upTook time.Duration
+	memory int64
 }
 
-// ownLab is the name of the lab that is made if none is named. A node that is cut off is to be noticed soon.
 const (
-	ownLab    = "scn"
-	nodeGrace = 8 * time.Second
+	// ownLab is the name of the lab that is made if none is named.
+	ownLab = "scn"
+	// nodeGrace is short, because a node that is cut off is to be noticed soon, and long enough for scenarios that stop a
+	// kubelet for some seconds and want its node to stay Ready.
+	nodeGrace = 20 * time.Second
+	// endLimit is the time that is kept, of what go test -timeout gives, for tests to end and the lab to be taken down.
+	endLimit = 2 * time.Minute
 )
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+// ownsLab reports whether the lab goes when the run ends.
+func ownsLab() bool { return *labName == "" && !*keep }
 
 func run(m *testing.M) (code int) {
 	flag.Parse()
@@ -52,16 +69,17 @@ func run(m *testing.M) (code int) {
 	}
 	// Most of a scenario is waiting for pods.
 	_ = flag.Set("test.parallel", "6")
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := runContext()
 	defer stop()
+	cluster.running = ctx
 	fail := func(err error) int {
 		fmt.Fprintln(os.Stderr, "scenarios:", err)
 		return 1
 	}
 	l, err := openLab(ctx)
-	if *labName == "" && !*keep {
+	if ownsLab() {
 		defer func() {
-			if err := lab.Down(context.WithoutCancel(ctx), ownLab, os.Stderr); err != nil {
+			if err := downOwn(context.WithoutCancel(ctx), os.Stderr); err != nil {
 				code = fail(err)
 			}
 		}()
@@ -74,12 +92,36 @@ func run(m *testing.M) (code int) {
 		return fail(err)
 	}
 	code = m.Run()
-	if *labName != "" || *keep {
+	if err := context.Cause(ctx); err != nil {
+		return fail(err)
+	}
+	if !ownsLab() {
 		if err := awaitNoNamespaces(ctx); err != nil {
 			return fail(err)
 		}
 	}
 	return code
+}
+
+// runContext returns a context that ends when the run is interrupted (the second time the process ends at once), or when
+// what go test -timeout gives, counted from about now, is nearly up: then a panic ends the process, and the lab would stay.
+func runContext() (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	limit, _ := time.ParseDuration(flag.Lookup("test.timeout").Value.String())
+	if limit == 0 {
+		return ctx, stop
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit-min(endLimit, limit/4), fmt.Errorf("the %s of go test -timeout are nearly up", limit))
+	return ctx, func() {
+		cancel()
+		stop()
+	}
+}
+
+// downOwn takes down the labs that scenarios make.
+func downOwn(ctx context.Context, progress io.Writer) error {
+	return errors.Join(lab.Down(ctx, ownLab, progress), lab.Down(ctx, etcdLab, nil))
 }
 
 func openLab(ctx context.Context) (*lab.Lab, error) {
@@ -90,18 +132,31 @@ func openLab(ctx context.Context) (*lab.Lab, error) {
 		}
 		return l, err
 	}
-	if err := lab.Down(ctx, ownLab, nil); err != nil { // what an interrupted run left
+	if err := downOwn(ctx, nil); err != nil { // what an interrupted run left
 		return nil, err
 	}
 	o := lab.DefaultOptions()
 	o.Name = ownLab
 	o.Proxy, o.DNS, o.LB = lab.Provider(*proxy), lab.Provider(*dns), lab.Provider(*lb)
 	o.NodeGrace = nodeGrace
+	o.Images = []string{podImage}
 	o.Progress = os.Stderr
-	return lab.Up(ctx, o)
+	programs, images := lab.Needs(o)
+	if err := (&artifacts.Cache{Log: os.Stderr}).Prepare(ctx, programs, images); err != nil {
+		return nil, err
+	}
+	start := time.Now()
+	l, err := lab.Up(ctx, o)
+	if err == nil {
+		cluster.upTook, cluster.memory = time.Since(start), l.Memory()
+	}
+	return l, err
 }
 
-// prepare gives the lab the image of the scenarios' pods and, where Seamark is the load balancer, the pool and the router
+// podImage is of the scenarios' pods.
+const podImage = "agnhost"
+
+// prepare gives the lab the image of the scenarios' pods, unless it was made with it, and, where Seamark is the load balancer, the pool and the router
 // of examples/.
 func prepare(ctx context.Context) error {
 	var err error
@@ -115,12 +170,14 @@ func prepare(ctx context.Context) error {
 		return err
 	}
 	cluster.source = cluster.Options().Source
-	image, err := (&artifacts.Cache{Log: os.Stderr}).Image(ctx, "agnhost")
-	if err != nil {
-		return err
-	}
-	if err := cluster.Load(ctx, image); err != nil {
-		return err
+	if !slices.Contains(cluster.Options().Images, podImage) {
+		image, err := (&artifacts.Cache{Source: cluster.source, Log: os.Stderr}).Image(ctx, podImage)
+		if err != nil {
+			return err
+		}
+		if err := cluster.Load(ctx, image); err != nil {
+			return err
+		}
 	}
 	if cluster.Options().LB != lab.Seamark {
 		return nil
@@ -138,5 +195,25 @@ func needsSeamarkLB(t *testing.T) {
 	t.Helper()
 	if cluster.Options().LB != lab.Seamark {
 		t.Skip("this lab has no load balancer (it was made with --lb none)")
+	}
+}
+
+// What a lab of three nodes is to need at most, once all is built.
+const (
+	upTarget     = 60 * time.Second
+	memoryTarget = 2500 << 20 // bytes
+	// farOff is by what factor a busy machine may miss a target.
+	farOff = 3
+)
+
+// The lab itself is small and soon there.
+func TestLabTargets(t *testing.T) {
+	if cluster.upTook == 0 {
+		t.Skip("this lab was not made for this run")
+	}
+	t.Logf("up in %.1f s (target %.0f s); resident memory %d MiB (target %d MiB)",
+		cluster.upTook.Seconds(), upTarget.Seconds(), cluster.memory>>20, memoryTarget>>20)
+	if cluster.upTook > farOff*upTarget || cluster.memory > farOff*memoryTarget {
+		t.Errorf("that is more than %d times the target", farOff)
 	}
 }

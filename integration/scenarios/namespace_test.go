@@ -35,7 +35,7 @@ func scenario(t *testing.T) *namespace {
 	t.Helper()
 	ns := newNamespace(t)
 	t.Cleanup(func() {
-		if t.Failed() {
+		if t.Failed() && cluster.running.Err() == nil {
 			ns.dump()
 		}
 	})
@@ -50,11 +50,11 @@ func newNamespace(t *testing.T) *namespace {
 	ns := &namespace{t, fmt.Sprintf("%.40s-%04x", name, rand.IntN(1<<16))}
 	namespaces := cluster.client.CoreV1().Namespaces()
 	object := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns.name, Labels: map[string]string{scenarioLabel: "true"}}}
-	if _, err := namespaces.Create(t.Context(), object, metav1.CreateOptions{}); err != nil {
+	if _, err := namespaces.Create(contextOf(t), object, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := namespaces.Delete(context.Background(), ns.name, metav1.DeleteOptions{}); err != nil {
+	putBack(t, func(ctx context.Context) {
+		if err := namespaces.Delete(ctx, ns.name, metav1.DeleteOptions{}); err != nil {
 			t.Errorf("delete namespace: %v", err)
 		}
 	})
@@ -82,7 +82,7 @@ func awaitNoNamespaces(ctx context.Context, except ...string) error {
 // alone waits until nothing of earlier scenarios is left.
 func (ns *namespace) alone() {
 	ns.t.Helper()
-	if err := awaitNoNamespaces(ns.t.Context(), ns.name); err != nil {
+	if err := awaitNoNamespaces(contextOf(ns.t), ns.name); err != nil {
 		ns.t.Fatal(err)
 	}
 }
@@ -107,7 +107,9 @@ func (ns *namespace) create(file string, replace ...string) {
 
 // apply does what `kubectl apply -f` does, and returns what it printed.
 func (ns *namespace) apply(yaml string) (string, error) {
-	cmd := cluster.KubectlCommand(ns.t.Context(), "apply", "--namespace="+ns.name, "-f", "-")
+	ctx, cancel := commandContext(ns.t)
+	defer cancel()
+	cmd := cluster.KubectlCommand(ctx, "apply", "--namespace="+ns.name, "-f", "-")
 	cmd.Stdin = strings.NewReader(yaml)
 	out, err := cmd.CombinedOutput()
 	return strings.TrimSpace(string(out)), err
@@ -116,7 +118,9 @@ func (ns *namespace) apply(yaml string) (string, error) {
 // kubectl runs kubectl in the namespace and returns what it printed.
 func (ns *namespace) kubectl(args ...string) string {
 	ns.t.Helper()
-	out, err := cluster.Kubectl(ns.t.Context(), append([]string{"--namespace=" + ns.name}, args...)...)
+	ctx, cancel := commandContext(ns.t)
+	defer cancel()
+	out, err := cluster.Kubectl(ctx, append([]string{"--namespace=" + ns.name}, args...)...)
 	if err != nil {
 		ns.t.Fatal(err)
 	}
@@ -143,7 +147,9 @@ func (ns *namespace) in(ctx context.Context, pod string, command ...string) (str
 // mustIn is [namespace.in] for what cannot fail.
 func (ns *namespace) mustIn(pod string, command ...string) string {
 	ns.t.Helper()
-	out, err := ns.in(ns.t.Context(), pod, command...)
+	ctx, cancel := commandContext(ns.t)
+	defer cancel()
+	out, err := ns.in(ctx, pod, command...)
 	if err != nil {
 		ns.t.Fatal(err)
 	}

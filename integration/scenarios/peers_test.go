@@ -40,8 +40,8 @@ func TestWrongPeers(t *testing.T) {
 			if out, err := ns.apply(manifest(t, "peer.yaml", "$NAME", name, "$SPEC", tt.spec)); err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
-			t.Cleanup(func() {
-				if _, err := cluster.Kubectl(context.Background(), "delete", "bgppeer", name); err != nil {
+			putBack(t, func(ctx context.Context) {
+				if _, err := cluster.Kubectl(ctx, "delete", "bgppeer", name); err != nil {
 					t.Error(err)
 				}
 			})
@@ -99,11 +99,11 @@ func TestRefusedPeers(t *testing.T) {
 func secret(t *testing.T, name, password string) {
 	t.Helper()
 	args := []string{"--namespace", seamarkNamespace, "secret"}
-	if _, err := cluster.Kubectl(t.Context(), append([]string{"create"}, append(args, "generic", name, "--from-literal=password="+password)...)...); err != nil {
+	if _, err := cluster.Kubectl(contextOf(t), append([]string{"create"}, append(args, "generic", name, "--from-literal=password="+password)...)...); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if _, err := cluster.Kubectl(context.Background(), append([]string{"delete"}, append(args, name)...)...); err != nil {
+	putBack(t, func(ctx context.Context) {
+		if _, err := cluster.Kubectl(ctx, append([]string{"delete"}, append(args, name)...)...); err != nil {
 			t.Error(strings.TrimSpace(err.Error()))
 		}
 	})

@@ -14,8 +14,8 @@ func TestWrongPools(t *testing.T) {
 	needsSeamarkLB(t)
 	t.Parallel()
 	ns := scenario(t)
-	t.Cleanup(func() {
-		if _, err := cluster.Kubectl(context.Background(), "delete", "ippools", "--selector=scenario="+ns.name, "--wait=false"); err != nil {
+	putBack(t, func(ctx context.Context) {
+		if _, err := cluster.Kubectl(ctx, "delete", "ippools", "--selector=scenario="+ns.name, "--wait=false"); err != nil {
 			t.Error(err)
 		}
 	})
@@ -90,7 +90,7 @@ func TestWrongPools(t *testing.T) {
 		t.Errorf("kubectl get ippools -o wide does not say what is wrong:\n%s", shown)
 	}
 
-	if status, why, err := poolCondition(t.Context(), defaultPool, "Ready"); err != nil || status != "True" {
+	if status, why, err := poolCondition(contextOf(t), defaultPool, "Ready"); err != nil || status != "True" {
 		t.Errorf("the pool %s is not Ready: %s (%v)", defaultPool, why, err)
 	}
 	ns.create("web-svc.yaml", "$NAME", "web", "$TYPE", "LoadBalancer")

@@ -78,21 +78,21 @@ func withoutControllers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	t.Cleanup(func() {
-		replicas(context.Background(), controllers)
-		err := poll(context.Background(), podLimit, func(ctx context.Context) error {
+	putBack(t, func(ctx context.Context) {
+		replicas(ctx, controllers)
+		err := poll(cluster.running, podLimit, func(ctx context.Context) error {
 			d, err := deployments.Get(ctx, controllerProgram, metav1.GetOptions{})
 			if err != nil {
 				return err
 			}
-			_, err = leader(ctx)
+			_, _, err = leader(ctx)
 			return errors.Join(err, want("the number of controllers", d.Status.ReadyReplicas, controllers))
 		})
 		if err != nil {
 			t.Errorf("the controllers of the Deployment are not back: %v", err)
 		}
 	})
-	replicas(t.Context(), 0)
+	replicas(contextOf(t), 0)
 	await(t, podLimit, "no controller runs", func(ctx context.Context) error {
 		for _, node := range nodes(t) {
 			if p := node.pids(controllerProgram); len(p) > 0 {
@@ -157,7 +157,7 @@ func (c *ownController) log() string { return filepath.Join(filepath.Dir(c.kubec
 // has run out.
 func (c *ownController) start() {
 	c.t.Helper()
-	err := cluster.client.CoordinationV1().Leases(seamarkNamespace).Delete(c.t.Context(), controllerProgram, metav1.DeleteOptions{})
+	err := cluster.client.CoordinationV1().Leases(seamarkNamespace).Delete(contextOf(c.t), controllerProgram, metav1.DeleteOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
 		c.t.Fatal(err)
 	}

@@ -85,7 +85,7 @@ type addressWatch struct {
 // watchAddresses looks at every version of the namespace's Services: none shows two addresses of a family.
 func (ns *namespace) watchAddresses() *addressWatch {
 	ns.t.Helper()
-	ctx, stop := context.WithCancel(ns.t.Context())
+	ctx, stop := context.WithCancel(contextOf(ns.t))
 	services := cluster.client.CoreV1().Services(ns.name)
 	list, err := services.List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -172,19 +172,19 @@ func TestAPIServerGone(t *testing.T) {
 	go func() { creation <- ns.createInSpiteOfAll(n) }()
 	await(t, changeLimit, "some have an address", halfWay)
 	gone := time.Now()
-	if err := cluster.Kill(t.Context(), "cp", "kube-apiserver"); err != nil {
+	if err := cluster.Kill(contextOf(t), "cp", "kube-apiserver"); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cluster.StartNode(context.Background(), "cp") })
-	time.Sleep(apiGone)
+	putBack(t, func(ctx context.Context) { _ = cluster.StartNode(ctx, "cp") })
+	pause(t, apiGone)
 	if err := traffic.end(); err != nil {
 		t.Errorf("traffic while the API server was gone: %v", err)
 	}
-	if err := cluster.StartNode(t.Context(), "cp"); err != nil {
+	if err := cluster.StartNode(contextOf(t), "cp"); err != nil {
 		t.Fatal(err)
 	}
 	back := time.Now()
-	before, err := addressesOf(t.Context(), cluster.client, []string{ns.name}, nil)
+	before, err := addressesOf(contextOf(t), cluster.client, []string{ns.name}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -213,7 +213,7 @@ func TestAPIServerGone(t *testing.T) {
 		t.Error("it did not go in the middle")
 	}
 	awaitHealthy(t)
-	awaitController(t)
+	awaitController(t, leadership{renewed: back})
 	client.hears(at, "hostname")
 	ns.deleteServices()
 }
@@ -221,7 +221,7 @@ func TestAPIServerGone(t *testing.T) {
 // createInSpiteOfAll creates n Services for the namespace's pool, and goes on trying while there is no API server.
 func (ns *namespace) createInSpiteOfAll(n int) error {
 	for i := range n {
-		err := poll(ns.t.Context(), apiGone+podLimit, func(ctx context.Context) error {
+		err := poll(contextOf(ns.t), apiGone+podLimit, func(ctx context.Context) error {
 			_, err := cluster.client.CoreV1().Services(ns.name).Create(ctx, ns.balancer(fmt.Sprintf("s%04d", i)), metav1.CreateOptions{})
 			if apierrors.IsAlreadyExists(err) {
 				err = nil // it was made, and the answer was lost

@@ -42,7 +42,7 @@ func TestControllerKilledAtEveryWrite(t *testing.T) {
 	}
 	remove := func(name string) func(*namespace) {
 		return func(ns *namespace) {
-			if err := cluster.client.CoreV1().Services(ns.name).Delete(ns.t.Context(), name, metav1.DeleteOptions{}); err != nil {
+			if err := cluster.client.CoreV1().Services(ns.name).Delete(contextOf(ns.t), name, metav1.DeleteOptions{}); err != nil {
 				ns.t.Fatal(err)
 			}
 		}

@@ -254,7 +254,7 @@ func ports(protocol corev1.Protocol, numbers ...int32) func(*corev1.Service) {
 // createService creates a Service in the namespace.
 func (ns *namespace) createService(s *corev1.Service) {
 	ns.t.Helper()
-	if _, err := cluster.client.CoreV1().Services(ns.name).Create(ns.t.Context(), s, metav1.CreateOptions{}); err != nil {
+	if _, err := cluster.client.CoreV1().Services(ns.name).Create(contextOf(ns.t), s, metav1.CreateOptions{}); err != nil {
 		ns.t.Fatal(err)
 	}
 }
@@ -266,7 +266,7 @@ func (ns *namespace) createServices(n int, of func(i int) *corev1.Service) {
 	group.SetLimit(16)
 	for i := range n {
 		group.Go(func() error {
-			_, err := cluster.client.CoreV1().Services(ns.name).Create(ns.t.Context(), of(i), metav1.CreateOptions{})
+			_, err := cluster.client.CoreV1().Services(ns.name).Create(contextOf(ns.t), of(i), metav1.CreateOptions{})
 			return err
 		})
 	}
@@ -279,14 +279,14 @@ func (ns *namespace) createServices(n int, of func(i int) *corev1.Service) {
 func (ns *namespace) deleteServices() {
 	ns.t.Helper()
 	services := cluster.client.CoreV1().Services(ns.name)
-	list, err := services.List(ns.t.Context(), metav1.ListOptions{})
+	list, err := services.List(contextOf(ns.t), metav1.ListOptions{})
 	if err != nil {
 		ns.t.Fatal(err)
 	}
 	var group errgroup.Group
 	group.SetLimit(16)
 	for _, s := range list.Items {
-		group.Go(func() error { return services.Delete(ns.t.Context(), s.Name, metav1.DeleteOptions{}) })
+		group.Go(func() error { return services.Delete(contextOf(ns.t), s.Name, metav1.DeleteOptions{}) })
 	}
 	if err := group.Wait(); err != nil {
 		ns.t.Fatal(err)
@@ -317,7 +317,7 @@ func (ns *namespace) patchPool(patch string) {
 func deleteVIPs(t *testing.T, addrs ...netip.Addr) {
 	t.Helper()
 	for _, a := range addrs {
-		if err := resource("vips").Delete(t.Context(), vipName(a), metav1.DeleteOptions{}); err != nil {
+		if err := resource("vips").Delete(contextOf(t), vipName(a), metav1.DeleteOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -327,8 +327,7 @@ func deleteVIPs(t *testing.T, addrs ...netip.Addr) {
 func (ns *namespace) retains() {
 	ns.t.Helper()
 	ns.patchPool(`{"spec": {"reclaimPolicy": "Retain"}}`)
-	ns.t.Cleanup(func() {
-		ctx := context.Background()
+	putBack(ns.t, func(ctx context.Context) {
 		_, err := cluster.Kubectl(ctx, "patch", "ippool", ns.name, "--type=merge", `--patch={"spec": {"reclaimPolicy": "Delete"}}`)
 		a, readErr := addressesOf(ctx, cluster.client, []string{ns.name}, []string{ns.name})
 		err = errors.Join(err, readErr)

@@ -105,7 +105,7 @@ func TestReservation(t *testing.T) {
 	reserve := func(a netip.Addr, what string) {
 		t.Helper()
 		ns.create("reservation.yaml", "$ADDRESS", a.String(), "$RESERVED", what)
-		t.Cleanup(func() { _ = resource("vips").Delete(context.Background(), vipName(a), metav1.DeleteOptions{}) })
+		putBack(t, func(ctx context.Context) { _ = resource("vips").Delete(ctx, vipName(a), metav1.DeleteOptions{}) })
 	}
 	reserve(first, fmt.Sprintf("reservedFor: {namespace: %s, name: mail}", ns.name))
 	reserve(second, "reservedFor: null")
@@ -156,8 +156,8 @@ func TestDraining(t *testing.T) {
 		if out, err := ns.apply(manifest(t, "wrong-pool.yaml", "$NAME", name, "$SCENARIO", ns.name, "$SPEC", spec)); err != nil {
 			t.Fatal(out)
 		}
-		t.Cleanup(func() {
-			if _, err := cluster.Kubectl(context.Background(), "delete", "ippool", name, "--wait=false"); err != nil {
+		putBack(t, func(ctx context.Context) {
+			if _, err := cluster.Kubectl(ctx, "delete", "ippool", name, "--wait=false"); err != nil {
 				t.Error(err)
 			}
 		})

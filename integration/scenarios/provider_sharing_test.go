@@ -131,13 +131,13 @@ func TestSharingNamespaces(t *testing.T) {
 	await(t, changeLimit, "the one that took its consent back hears it", func(context.Context) error {
 		return ns.notAllocated("mine", "SharingConflict", other.name)
 	})
-	if err := both(t.Context()); err != nil {
+	if err := both(contextOf(t)); err != nil {
 		t.Error(err)
 	}
 	if status, why := other.allocated("theirs"); status != "True" {
 		t.Errorf("the condition of the other is %s: %s", status, why)
 	}
-	out, err := cluster.Kubectl(t.Context(), "get", "vip", vip.String(), "--output=wide")
+	out, err := cluster.Kubectl(contextOf(t), "get", "vip", vip.String(), "--output=wide")
 	if err != nil || !strings.Contains(out.Stdout, fmt.Sprintf("%s/mine", ns.name)) || !strings.Contains(out.Stdout, other.name+"/theirs") {
 		t.Errorf("kubectl get vip -o wide does not show both (%v):\n%s", err, out.Stdout)
 	}

@@ -35,16 +35,16 @@ func TestWaiting(t *testing.T) {
 	for _, name := range names {
 		ns.createService(ns.balancer(name))
 		await(t, changeLimit, name+" waits", func(context.Context) error { return ns.notAllocated(name, "PoolExhausted") })
-		time.Sleep(1100 * time.Millisecond) // creation times have seconds
+		pause(t, 1100*time.Millisecond) // creation times have seconds
 	}
-	time.Sleep(waitingTime)
+	pause(t, waitingTime)
 	ns.consistent(names...)
 	for _, name := range names {
 		ns.warnedOnce(name)
 	}
 
 	after := ns.awaitAddress("zoe", func() {
-		if err := cluster.client.CoreV1().Services(ns.name).Delete(t.Context(), "first", metav1.DeleteOptions{}); err != nil {
+		if err := cluster.client.CoreV1().Services(ns.name).Delete(contextOf(t), "first", metav1.DeleteOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -52,7 +52,7 @@ func TestWaiting(t *testing.T) {
 	after = ns.awaitAddress("anna", func() { ns.setPool(poolToWaitFor) })
 	t.Logf("the next is served %s after the pool grew", after.Round(time.Millisecond))
 	after = ns.awaitAddress("mia", func() {
-		if _, err := cluster.client.CoreV1().Services(ns.name).Patch(t.Context(), "zoe", types.MergePatchType, []byte(`{"spec": {"type": "ClusterIP"}}`), metav1.PatchOptions{}); err != nil {
+		if _, err := cluster.client.CoreV1().Services(ns.name).Patch(contextOf(t), "zoe", types.MergePatchType, []byte(`{"spec": {"type": "ClusterIP"}}`), metav1.PatchOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -65,7 +65,7 @@ func TestWaiting(t *testing.T) {
 func (ns *namespace) setPool(addresses string) {
 	ns.t.Helper()
 	patch := fmt.Sprintf(`{"spec": {"addresses": [%q]}}`, addresses)
-	if _, err := resource("ippools").Patch(ns.t.Context(), ns.name, types.MergePatchType, []byte(patch), metav1.PatchOptions{}); err != nil {
+	if _, err := resource("ippools").Patch(contextOf(ns.t), ns.name, types.MergePatchType, []byte(patch), metav1.PatchOptions{}); err != nil {
 		ns.t.Fatal(err)
 	}
 }
@@ -73,7 +73,7 @@ func (ns *namespace) setPool(addresses string) {
 // awaitAddress does something and returns after what time a Service has an address, which is to be soon.
 func (ns *namespace) awaitAddress(service string, do func()) time.Duration {
 	ns.t.Helper()
-	ctx, cancel := context.WithTimeout(ns.t.Context(), changeLimit)
+	ctx, cancel := context.WithTimeout(contextOf(ns.t), changeLimit)
 	defer cancel()
 	events, err := cluster.client.CoreV1().Services(ns.name).Watch(ctx, metav1.ListOptions{
 		FieldSelector: "metadata.name=" + service, ResourceVersion: ns.service(service).ResourceVersion,

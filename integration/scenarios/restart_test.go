@@ -49,7 +49,8 @@ func TestAgentKilled(t *testing.T) {
 				"the VIP, from outside":         startTraffic(t, client, vipPort(svc, vip, "http")),
 			}
 
-			// Without its kubelet the agent stays dead.
+			was := agentContainer(t, node)
+			// Without its kubelet the agent stays dead, and for so short a time the node stays Ready.
 			freeze(t, node, "kubelet")
 			kill(t, node, agentProgram)
 			holds(t, 3*time.Second, "the tables stay while the agent is dead", func(context.Context) error {
@@ -59,10 +60,10 @@ func TestAgentKilled(t *testing.T) {
 				return sameTables(before, node.seamarkTables())
 			})
 			thaw(t, node, "kubelet")
-			awaitAgent(t, node)
-			if err := sameTables(before, node.seamarkTables()); err != nil {
-				t.Errorf("after the agent's return: %v", err)
-			}
+			awaitAgent(t, node, was)
+			holds(t, 2*time.Second, "the tables stay when the agent is back", func(context.Context) error {
+				return sameTables(before, node.seamarkTables())
+			})
 			for how, traffic := range traffic {
 				if err := traffic.end(); err != nil {
 					t.Errorf("by way of %s: %v", how, err)
@@ -90,19 +91,19 @@ func TestControllerKilled(t *testing.T) {
 	at := vipPort(svc, vips(svc)[0], "http")
 	client.hears(at, "hostname")
 	traffic := startTraffic(t, client, at)
-	node := killController(t)
+	was, node := killController(t)
 	freeze(t, node, "kubelet")
 	ns.create("web-svc.yaml", "$NAME", "later", "$TYPE", "LoadBalancer")
-	time.Sleep(2 * time.Second)
+	pause(t, 2*time.Second)
 	thaw(t, node, "kubelet")
-	awaitController(t)
+	awaitController(t, was)
 	later := ns.awaitVIPs("later")
 	if slices.ContainsFunc(vips(later), func(a netip.Addr) bool { return slices.Contains(vips(svc), a) }) {
 		t.Errorf("two Services share an address: %v and %v", vips(svc), vips(later))
 	}
-	if now := vips(ns.service("web")); !slices.Equal(now, vips(svc)) {
-		t.Errorf("the addresses are %v, and were %v", now, vips(svc))
-	}
+	holds(t, 2*time.Second, "the Service keeps its addresses", func(context.Context) error {
+		return want("the list of addresses", fmt.Sprint(vips(ns.service("web"))), fmt.Sprint(vips(svc)))
+	})
 	if err := traffic.end(); err != nil {
 		t.Errorf("traffic while the controller was dead: %v", err)
 	}
@@ -134,7 +135,7 @@ type traffic struct {
 
 func startTraffic(t *testing.T, from host, at netip.AddrPort) *traffic {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(contextOf(t))
 	session, err := probe.Connect(ctx, from.netns(), at)
 	if err != nil {
 		cancel()
@@ -169,7 +170,7 @@ const foreignTable = "scenario-foreign"
 
 func (h host) addForeignTable() {
 	h.t.Helper()
-	cmd := h.Command(h.t.Context(), "nft", "-f", "-")
+	cmd := h.Command(contextOf(h.t), "nft", "-f", "-")
 	cmd.Stdin = strings.NewReader(`table inet ` + foreignTable + ` {
 	set names { type ipv4_addr; elements = { 192.0.2.1, 192.0.2.2 } }
 	chain forward {
@@ -180,8 +181,8 @@ func (h host) addForeignTable() {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		h.t.Fatalf("%v: %s", err, out)
 	}
-	h.t.Cleanup(func() {
-		_, _ = h.Exec(context.Background(), "nft", "delete", "table", "inet", foreignTable)
+	putBack(h.t, func(ctx context.Context) {
+		_, _ = h.Exec(ctx, "nft", "delete", "table", "inet", foreignTable)
 	})
 }
 
@@ -266,7 +267,7 @@ func (h host) pids(program string) []int {
 
 func kill(t *testing.T, on host, program string) {
 	t.Helper()
-	if err := cluster.Kill(t.Context(), on.Name, program); err != nil {
+	if err := cluster.Kill(contextOf(t), on.Name, program); err != nil {
 		t.Fatal(err)
 	}
 	await(t, requestLimit, program+" is dead", func(context.Context) error {
@@ -276,88 +277,102 @@ func kill(t *testing.T, on host, program string) {
 
 func freeze(t *testing.T, on host, program string) {
 	t.Helper()
-	t.Cleanup(func() { _ = cluster.Thaw(context.Background(), on.Name, program) })
-	if err := cluster.Freeze(t.Context(), on.Name, program); err != nil {
+	putBack(t, func(ctx context.Context) { _ = cluster.Thaw(ctx, on.Name, program) })
+	if err := cluster.Freeze(contextOf(t), on.Name, program); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func thaw(t *testing.T, on host, program string) {
 	t.Helper()
-	if err := cluster.Thaw(t.Context(), on.Name, program); err != nil {
+	if err := cluster.Thaw(contextOf(t), on.Name, program); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// leader returns the pod of the controller that leads: the Lease names it, with "_" and a random part behind.
-func leader(ctx context.Context) (*corev1.Pod, error) {
-	lease, err := cluster.client.CoordinationV1().Leases(seamarkNamespace).Get(ctx, controllerProgram, metav1.GetOptions{})
-	if err != nil {
-		return nil, err
-	}
-	if lease.Spec.HolderIdentity == nil {
-		return nil, errors.New("no controller leads")
-	}
-	name, _, _ := strings.Cut(*lease.Spec.HolderIdentity, "_")
-	return cluster.client.CoreV1().Pods(seamarkNamespace).Get(ctx, name, metav1.GetOptions{})
+// leadership is who led the controllers, at one moment.
+type leadership struct {
+	holder  string    // of the Lease: the pod's name, "_" and what tells a process from the next one in that pod
+	renewed time.Time // when it said so last
 }
 
-// killController kills the controller that leads, and returns its node.
-func killController(t *testing.T) host {
+// leader returns the controller that leads, and its pod.
+func leader(ctx context.Context) (leadership, *corev1.Pod, error) {
+	lease, err := cluster.client.CoordinationV1().Leases(seamarkNamespace).Get(ctx, controllerProgram, metav1.GetOptions{})
+	if err != nil {
+		return leadership{}, nil, err
+	}
+	if lease.Spec.HolderIdentity == nil || *lease.Spec.HolderIdentity == "" || lease.Spec.RenewTime == nil {
+		return leadership{}, nil, errors.New("no controller leads")
+	}
+	l := leadership{*lease.Spec.HolderIdentity, lease.Spec.RenewTime.Time}
+	name, _, _ := strings.Cut(l.holder, "_")
+	pod, err := cluster.client.CoreV1().Pods(seamarkNamespace).Get(ctx, name, metav1.GetOptions{})
+	return l, pod, err
+}
+
+// killController kills the controller that leads. It returns who that was, until the kill, and its node.
+func killController(t *testing.T) (leadership, host) {
 	t.Helper()
-	pod, err := leader(t.Context())
+	l, pod, err := leader(contextOf(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	node := on(t, pod.Spec.NodeName)
-	was := node.pids(controllerProgram)
-	if err := cluster.Kill(t.Context(), node.Name, controllerProgram); err != nil {
+	if err := cluster.Kill(contextOf(t), node.Name, controllerProgram); err != nil { // and waits for its end
 		t.Fatal(err)
 	}
-	await(t, requestLimit, "the controller is dead", func(context.Context) error {
-		if now := node.pids(controllerProgram); len(now) > 0 && slices.Equal(now, was) {
-			return fmt.Errorf("it runs: %v", now)
+	l.renewed = time.Now()
+	return l, node
+}
+
+// awaitController waits until another controller than the one before leads, has said so since, and is Ready.
+func awaitController(t *testing.T, before leadership) {
+	t.Helper()
+	await(t, podLimit, "a controller leads", func(ctx context.Context) error {
+		now, pod, err := leader(ctx)
+		switch {
+		case err != nil:
+			return err
+		case now.holder == before.holder || !now.renewed.After(before.renewed):
+			return fmt.Errorf("the Lease is of %s, renewed at %s; %s had it until %s",
+				now.holder, now.renewed.Format(time.StampMilli), before.holder, before.renewed.Format(time.StampMilli))
+		case !isReady(*pod):
+			return fmt.Errorf("%s is not Ready: %s", pod.Name, podState(*pod))
 		}
 		return nil
 	})
-	return node
 }
 
-// awaitController waits until the controller runs again, and its pod is Ready.
-func awaitController(t *testing.T) {
+// agentContainer returns the container of the agent of a node: another one after each restart.
+func agentContainer(t *testing.T, node host) string {
 	t.Helper()
-	await(t, podLimit, "the controller is back", func(ctx context.Context) error {
-		return programReady(ctx, controllerProgram, "")
-	})
+	pod, err := seamarkPod(contextOf(t), agentProgram, node.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(pod.Status.ContainerStatuses) == 0 {
+		t.Fatalf("pod %s has no container: %s", pod.Name, podState(pod))
+	}
+	return pod.Status.ContainerStatuses[0].ContainerID
 }
 
-// awaitAgent waits until the agent of a node runs again, and its pod is Ready.
-func awaitAgent(t *testing.T, node host) {
+// awaitAgent waits until the agent of a node runs in another container than before, and is Ready.
+func awaitAgent(t *testing.T, node host, before string) {
 	t.Helper()
 	await(t, podLimit, "the agent of "+node.Name+" is back", func(ctx context.Context) error {
-		return programReady(ctx, agentProgram, node.Name)
+		pod, err := seamarkPod(ctx, agentProgram, node.Name)
+		if err != nil {
+			return err
+		}
+		if len(pod.Status.ContainerStatuses) == 0 || !isReady(pod) {
+			return fmt.Errorf("pod %s is not Ready: %s", pod.Name, podState(pod))
+		}
+		if now := pod.Status.ContainerStatuses[0]; now.ContainerID == before || now.State.Running == nil {
+			return fmt.Errorf("pod %s has container %s, and had %s: %s", pod.Name, now.ContainerID, before, podState(pod))
+		}
+		return nil
 	})
-}
-
-// programReady returns nil if a program of Seamark's runs on a node, and its kubelet has seen that it is ready since its
-// process was started.
-func programReady(ctx context.Context, program, node string) error {
-	pod, err := seamarkPod(ctx, program, node)
-	if err != nil {
-		return err
-	}
-	h, err := cluster.Host(pod.Spec.NodeName)
-	if err != nil {
-		return err
-	}
-	var running bool
-	for _, p := range h.Processes() {
-		running = running || p.Name == program
-	}
-	if !running || !isReady(pod) || len(pod.Status.ContainerStatuses) == 0 || pod.Status.ContainerStatuses[0].State.Running == nil {
-		return fmt.Errorf("pod %s: process runs: %t; %s", pod.Name, running, podState(pod))
-	}
-	return nil
 }
 
 // nodeReady returns nil if a node is Ready.

@@ -115,8 +115,8 @@ func owner(t *testing.T, a netip.Addr) (node string) {
 func (ns *namespace) pool(addresses ...string) {
 	ns.t.Helper()
 	ns.create("pool.yaml", "$NAME", ns.name, "$ADDRESSES", strings.Join(addresses, ", "))
-	ns.t.Cleanup(func() {
-		if _, err := cluster.Kubectl(context.Background(), "delete", "ippool", ns.name, "--ignore-not-found", "--wait=false"); err != nil {
+	putBack(ns.t, func(ctx context.Context) {
+		if _, err := cluster.Kubectl(ctx, "delete", "ippool", ns.name, "--ignore-not-found", "--wait=false"); err != nil {
 			ns.t.Error(err)
 		}
 	})

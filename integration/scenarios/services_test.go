@@ -15,7 +15,7 @@ import (
 // service returns a Service as it is now.
 func (ns *namespace) service(name string) *corev1.Service {
 	ns.t.Helper()
-	s, err := cluster.client.CoreV1().Services(ns.name).Get(ns.t.Context(), name, metav1.GetOptions{})
+	s, err := cluster.client.CoreV1().Services(ns.name).Get(contextOf(ns.t), name, metav1.GetOptions{})
 	if err != nil {
 		ns.t.Fatal(err)
 	}
@@ -26,7 +26,7 @@ func (ns *namespace) service(name string) *corev1.Service {
 func (ns *namespace) deleteService(name string) {
 	ns.t.Helper()
 	services := cluster.client.CoreV1().Services(ns.name)
-	if err := services.Delete(ns.t.Context(), name, metav1.DeleteOptions{}); err != nil {
+	if err := services.Delete(contextOf(ns.t), name, metav1.DeleteOptions{}); err != nil {
 		ns.t.Fatal(err)
 	}
 	await(ns.t, changeLimit, "Service "+name+" is gone", func(ctx context.Context) error {

@@ -66,7 +66,7 @@ func TestStartWithout(t *testing.T) {
 // startProgram runs a program of bin/ on the control plane's host until it ends by itself.
 func startProgram(t *testing.T, program, kubeconfig string) (output string, err error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), changeLimit)
+	ctx, cancel := context.WithTimeout(contextOf(t), changeLimit)
 	defer cancel()
 	path := filepath.Join(cluster.source, "bin", program)
 	if _, err := os.Stat(path); err != nil {
@@ -144,7 +144,7 @@ func bareAPIServer(t *testing.T) netip.AddrPort {
 // lacking makes a ServiceAccount with all the rights of a program but one, and returns how to be it.
 func (ns *namespace) lacking(program, verb, resource string) func(*clientcmdapi.Config) {
 	ns.t.Helper()
-	ctx, rbac := ns.t.Context(), cluster.client.RbacV1()
+	ctx, rbac := contextOf(ns.t), cluster.client.RbacV1()
 	must := func(err error) {
 		ns.t.Helper()
 		if err != nil {
@@ -182,9 +182,9 @@ func (ns *namespace) lacking(program, verb, resource string) func(*clientcmdapi.
 		RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
 	}, metav1.CreateOptions{})
 	must(err)
-	ns.t.Cleanup(func() {
-		_ = rbac.ClusterRoleBindings().Delete(context.Background(), name, metav1.DeleteOptions{})
-		_ = rbac.ClusterRoles().Delete(context.Background(), name, metav1.DeleteOptions{})
+	putBack(ns.t, func(ctx context.Context) {
+		_ = rbac.ClusterRoleBindings().Delete(ctx, name, metav1.DeleteOptions{})
+		_ = rbac.ClusterRoles().Delete(ctx, name, metav1.DeleteOptions{})
 	})
 	// The roles that the program has in single namespaces.
 	bindings, err := rbac.RoleBindings("").List(ctx, metav1.ListOptions{})
@@ -198,8 +198,8 @@ func (ns *namespace) lacking(program, verb, resource string) func(*clientcmdapi.
 			ObjectMeta: metav1.ObjectMeta{Name: b.Name + "-" + ns.name}, Subjects: subjects, RoleRef: b.RoleRef,
 		}, metav1.CreateOptions{})
 		must(err)
-		ns.t.Cleanup(func() {
-			_ = inNamespace.Delete(context.Background(), b.Name+"-"+ns.name, metav1.DeleteOptions{})
+		putBack(ns.t, func(ctx context.Context) {
+			_ = inNamespace.Delete(ctx, b.Name+"-"+ns.name, metav1.DeleteOptions{})
 		})
 	}
 	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: new(int64(time.Hour / time.Second))}}
