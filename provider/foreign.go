@@ -18,10 +18,14 @@ import (
 // it into the pool's status.
 func foreign(nodes []*corev1.Node, services []*networkingv1.ServiceCIDR, pools []*v1alpha1.IPPool) []ipam.Foreign {
 	var out []ipam.Foreign
+	seen := map[ipam.Foreign]struct{}{}
 	add := func(r netipx.IPRange, by string) {
-		if f := (ipam.Foreign{IPRange: r, By: by}); r.IsValid() && !slices.Contains(out, f) {
-			out = append(out, f)
+		f := ipam.Foreign{IPRange: r, By: by}
+		if _, again := seen[f]; again || !r.IsValid() {
+			return
 		}
+		seen[f] = struct{}{}
+		out = append(out, f)
 	}
 	for _, n := range nodes {
 		for _, cidr := range n.Spec.PodCIDRs {

@@ -313,7 +313,7 @@ func (x *Index) named(r Request, a netip.Addr) (Change, *Problem) {
 	case !ok && x.TakenBy(a) != "":
 		return Change{}, problem(AddressNotInPool, nil, "%s is not given out: it is %s: ask for another address", a, x.TakenBy(a))
 	case !ok:
-		return Change{}, problem(AddressNotInPool, nil, "%s is in no IPPool%s: ask for another address, or add this one to a pool", a, x.andRefused())
+		return Change{}, problem(AddressNotInPool, nil, "%s is in no IPPool%s: ask for another address, or add this one to a pool", a, x.andRefusedFor(r))
 	case r.Ask.Pool != "" && s.pool.Name != r.Ask.Pool:
 		return Change{}, problem(AddressNotInPool, []*pool{s.pool}, "%s is in IPPool %s, but the Service names IPPool %s: change one of the two", a, s.pool.Name, r.Ask.Pool)
 	case !s.usable(a) && !mine:

@@ -222,11 +222,14 @@ func unlink(m map[cluster.Name][]netip.Addr, s cluster.Name, a netip.Addr) {
 }
 
 // Describe tells what a Service wants, so that others find those that they can share with, and leave alone what somebody
-// asks for by name. It replaces what was told of it before.
-func (x *Index) Describe(r Request) {
-	x.Forget(r.Service)
+// asks for by name. It replaces what was told of it before, and reports whether that makes a difference to others.
+func (x *Index) Describe(r Request) (news bool) {
+	if x.knows(r) {
+		return false
+	}
+	news = x.Forget(r.Service)
 	if r.Invalid != nil {
-		return
+		return news
 	}
 	if r.Sharing.Key != "" {
 		x.parties[r.Service] = party{r.Sharing, r.Ports}
@@ -234,18 +237,43 @@ func (x *Index) Describe(r Request) {
 			x.byKey[r.Sharing.Key] = map[cluster.Name]struct{}{}
 		}
 		x.byKey[r.Sharing.Key][r.Service] = struct{}{}
+		news = true
 	}
 	if len(r.Ask.Addresses) > 0 {
 		x.askers[r.Service] = r
 		for _, a := range r.Ask.Addresses {
 			x.askedBy[a] = append(x.askedBy[a], r.Service)
 		}
+		news = true
 	}
+	return news
 }
 
-// Forget takes back what Describe told. Addresses that the Service holds stay.
-func (x *Index) Forget(s cluster.Name) {
+// knows reports whether all that counts of a request has been told.
+func (x *Index) knows(r Request) bool {
+	p, shares := x.parties[r.Service]
+	was, asks := x.askers[r.Service]
+	if r.Invalid != nil || shares != (r.Sharing.Key != "") || asks != (len(r.Ask.Addresses) > 0) {
+		return r.Invalid != nil && !shares && !asks
+	}
+	if shares && (p.Terms != r.Sharing.Terms || !slices.Equal(p.Namespaces, r.Sharing.Namespaces) || !slices.Equal(p.ports, r.Ports)) {
+		return false
+	}
+	return !asks || slices.Equal(was.Ask.Addresses, r.Ask.Addresses) &&
+		maps.Equal(was.Labels, r.Labels) && maps.Equal(was.NamespaceLabels, r.NamespaceLabels)
+}
+
+// Shares reports whether a Service is known to share addresses.
+func (x *Index) Shares(s cluster.Name) bool {
+	_, ok := x.parties[s]
+	return ok
+}
+
+// Forget takes back what Describe told, and reports whether that makes a difference to others. Addresses that the Service
+// holds stay.
+func (x *Index) Forget(s cluster.Name) (news bool) {
 	if p, ok := x.parties[s]; ok {
+		news = true
 		delete(x.parties, s)
 		delete(x.byKey[p.Key], s)
 		if len(x.byKey[p.Key]) == 0 {
@@ -253,6 +281,7 @@ func (x *Index) Forget(s cluster.Name) {
 		}
 	}
 	if r, ok := x.askers[s]; ok {
+		news = true
 		delete(x.askers, s)
 		for _, a := range r.Ask.Addresses {
 			x.askedBy[a] = slices.DeleteFunc(x.askedBy[a], func(n cluster.Name) bool { return n == s })
@@ -264,6 +293,18 @@ func (x *Index) Forget(s cluster.Name) {
 			}
 		}
 	}
+	return news
+}
+
+// Described returns the Services that were described and may count for others, in no order.
+func (x *Index) Described() []cluster.Name {
+	out := slices.Collect(maps.Keys(x.parties))
+	for s := range x.askers {
+		if !x.Shares(s) {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 // asked returns a Service that asks for the address by name and may have it.

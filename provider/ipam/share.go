@@ -196,8 +196,13 @@ func (x *Index) joinable(r Request, f cluster.Family, pools []*pool) (netip.Addr
 	}
 	var best netip.Addr
 	rank := len(pools)
+	seen := map[netip.Addr]struct{}{} // each has many users
 	for name := range x.byKey[r.Sharing.Key] {
 		for _, a := range x.byService[name] {
+			if _, again := seen[a]; again {
+				continue
+			}
+			seen[a] = struct{}{}
 			s, ok := x.spanOf(a)
 			if !ok || cluster.FamilyOf(a) != f || !s.usable(a) {
 				continue
