@@ -24,25 +24,40 @@ import (
 // API server refuses to create a VIP that exists or to change a version that is gone, and the request is decided anew.
 type allocator struct {
 	client client.VIPs
-	// clashed counts the writes that the API server refused because somebody else was faster.
-	clashed func()
+	hooks  hooks
 
 	mu    sync.Mutex
 	index *ipam.Index
 	// written are the VIPs that exist. Claims of the index without one are promised to a Service and not written yet.
 	written map[netip.Addr]vipObject
-	// leaving are VIPs that were deleted here and that the watch still shows.
+	// ending are VIPs that exist and are about to be deleted; leaving those that were deleted here and that the watch still
+	// shows. Until it does not, the address is nobody's: the index has a claim without Services on it.
+	ending  map[netip.Addr]struct{}
 	leaving map[netip.Addr]types.UID
 	// busy are the Services that addresses are being written for.
 	busy map[cluster.Name]struct{}
 	// suspect are claims that the last sweep found no object for.
 	suspect map[netip.Addr]struct{}
+	// openings counts what may let a Service have what it waits for; served is what it was when all that wait were last
+	// looked at.
+	openings, served uint64
 }
 
-func newAllocator(c client.VIPs, clashed func()) *allocator {
+// hooks are what an allocator tells and asks. They are called with its lock held: they must not call it back.
+type hooks struct {
+	// clashed counts the writes that the API server refused because somebody else was faster.
+	clashed func()
+	// opened is told of an opening.
+	opened func()
+	// queued reports whether any Service waits.
+	queued func() bool
+}
+
+func newAllocator(c client.VIPs, h hooks) *allocator {
 	return &allocator{
-		client: c, clashed: clashed, index: ipam.NewIndex(),
-		written: map[netip.Addr]vipObject{}, leaving: map[netip.Addr]types.UID{}, busy: map[cluster.Name]struct{}{},
+		client: c, hooks: h, index: ipam.NewIndex(),
+		written: map[netip.Addr]vipObject{}, ending: map[netip.Addr]struct{}{}, leaving: map[netip.Addr]types.UID{},
+		busy: map[cluster.Name]struct{}{},
 	}
 }
 
@@ -50,20 +65,25 @@ func (a *allocator) setPools(pools []ipam.Pool, refused map[string]string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.index.SetPools(pools, refused)
+	a.opening()
 }
 
 // describe notes what a Service wants.
 func (a *allocator) describe(r ipam.Request) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.index.Describe(r)
+	if a.index.Describe(r) {
+		a.opening()
+	}
 }
 
 // undescribe notes that a Service wants nothing any more.
 func (a *allocator) undescribe(s cluster.Name) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.index.Forget(s)
+	if a.index.Forget(s) {
+		a.opening()
+	}
 }
 
 // held returns the addresses of a Service, those promised to it among them.
@@ -98,32 +118,73 @@ func (a *allocator) promise(r ipam.Request) (d ipam.Decision, news bool) {
 	d = a.index.Decide(r)
 	for _, c := range d.Changes {
 		if slices.Contains(d.Addresses, c.Addr) {
-			a.index.Set(c)
+			a.hold(c.Addr, *c.Claim)
 			news = true
 		}
 	}
 	return d, news
 }
 
+// moves reports whether a request would be answered otherwise than by what the Service has.
+func (a *allocator) moves(r ipam.Request) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	d := a.index.Decide(r)
+	return d.Problem != nil || a.takes(r.Service, d)
+}
+
+// takes reports whether a decision gives the Service an address that it does not use yet; mu is held.
+func (a *allocator) takes(s cluster.Name, d ipam.Decision) bool {
+	held := a.index.HeldBy(s)
+	return slices.ContainsFunc(d.Addresses, func(addr netip.Addr) bool { return !slices.Contains(held, addr) })
+}
+
+// set makes the index say what was decided; mu is held. An address that has a VIP is not free before that is gone.
 func (a *allocator) set(changes []ipam.Change) {
 	for _, c := range changes {
-		a.index.Set(c)
+		w, exists := a.written[c.Addr]
+		switch {
+		case c.Claim != nil:
+			a.hold(c.Addr, *c.Claim)
+		case exists:
+			a.index.Hold(c.Addr, ipam.Claim{Pool: w.claim.Pool})
+			a.ending[c.Addr] = struct{}{}
+		default:
+			a.free(c.Addr)
+		}
 	}
 }
 
+// ensured is what came of a request.
+type ensured struct {
+	ipam.Decision
+	// left are the addresses whose VIPs are to be created with the status.
+	left []netip.Addr
+	// wrote is true when VIPs have been written.
+	wrote bool
+	// at is the number of openings when it was decided.
+	at uint64
+}
+
 // ensure decides a request and writes the VIPs that the decision needs, until API server and decision agree. With together
-// it leaves VIPs that are only to be created to the caller, who writes them with writeAll when it writes the status. It
-// reports whether it has written any itself.
-func (a *allocator) ensure(ctx context.Context, r ipam.Request, together bool) (d ipam.Decision, left []netip.Addr, wrote bool, err error) {
+// it leaves VIPs that are only to be created to the caller, who writes them with writeAll when it writes the status. Unless
+// the Service jumps the queue, the error is errQueue when it would take what others wait for that have not been looked at
+// since it is there.
+func (a *allocator) ensure(ctx context.Context, r ipam.Request, together, jump bool) (e ensured, err error) {
 	if !a.enter(r.Service) {
-		return d, nil, false, errBusy
+		return e, errBusy
 	}
 	defer a.leave(r.Service)
 	for range mostRounds {
 		a.mu.Lock()
-		d = a.index.Decide(r)
+		e.Decision, e.at = a.index.Decide(r), a.openings
+		d := &e.Decision
+		if !jump && a.openings != a.served && a.takes(r.Service, *d) && a.hooks.queued() {
+			a.mu.Unlock()
+			return e, errQueue
+		}
 		a.set(d.Changes)
-		write := a.unwritten(d)
+		write := a.unwritten(*d)
 		if d.Problem != nil {
 			d.Addresses = slices.DeleteFunc(d.Addresses, a.withdraw)
 			write = slices.DeleteFunc(write, func(addr netip.Addr) bool { _, held := a.index.Claim(addr); return !held })
@@ -131,14 +192,15 @@ func (a *allocator) ensure(ctx context.Context, r ipam.Request, together bool) (
 		onlyNew := !slices.ContainsFunc(write, func(addr netip.Addr) bool { _, exists := a.written[addr]; return exists })
 		a.mu.Unlock()
 		if len(write) == 0 || together && onlyNew {
-			return d, write, wrote, nil
+			e.left = write
+			return e, nil
 		}
 		if _, err := a.writeAll(ctx, write); err != nil {
-			return d, nil, wrote, err
+			return e, err
 		}
-		wrote = true
+		e.wrote = true
 	}
-	return ipam.Decision{}, nil, wrote, fmt.Errorf("the VIPs of Service %s have changed %d times while they were written", r.Service, mostRounds)
+	return ensured{}, fmt.Errorf("the VIPs of Service %s have changed %d times while they were written", r.Service, mostRounds)
 }
 
 // mostRounds bounds how often a request is decided anew: each round rules out an address that turned out to be taken.
@@ -169,16 +231,19 @@ func (a *allocator) withdraw(addr netip.Addr) bool {
 	if _, exists := a.written[addr]; exists {
 		return false
 	}
-	a.index.Release(addr)
+	a.free(addr)
 	return true
 }
 
-// release gives back all addresses of a Service.
-func (a *allocator) release(ctx context.Context, s cluster.Name) error {
+// release gives back all addresses of a Service, unless it is still to have them: it may have come back just now.
+func (a *allocator) release(ctx context.Context, s cluster.Name, still func(cluster.Name) bool) error {
 	if !a.enter(s) {
 		return errBusy
 	}
 	defer a.leave(s)
+	if still(s) {
+		return nil
+	}
 	for range mostRounds {
 		a.mu.Lock()
 		changes := a.index.Leave(s)
@@ -216,9 +281,9 @@ func (a *allocator) writeAll(ctx context.Context, addrs []netip.Addr) (agreed bo
 // revert makes the index say of an address what was written.
 func (a *allocator) revert(addr netip.Addr) {
 	if w, exists := a.written[addr]; exists {
-		a.index.Hold(addr, w.claim)
+		a.hold(addr, w.claim)
 	} else if _, leaving := a.leaving[addr]; !leaving {
-		a.index.Release(addr)
+		a.free(addr)
 	}
 }
 
@@ -227,6 +292,9 @@ func (a *allocator) write(ctx context.Context, addr netip.Addr) (ok bool, err er
 	a.mu.Lock()
 	want, wanted := a.index.Claim(addr)
 	have, exists := a.written[addr]
+	if _, ending := a.ending[addr]; ending {
+		wanted = false
+	}
 	a.mu.Unlock()
 	switch {
 	case !wanted && !exists, exists && wanted && have.claim.Equal(&want):
@@ -239,7 +307,7 @@ func (a *allocator) write(ctx context.Context, addr netip.Addr) (ok bool, err er
 		ok, err = a.update(ctx, addr, have, want)
 	}
 	if err == nil && !ok {
-		a.clashed()
+		a.hooks.clashed()
 	}
 	return ok, err
 }
@@ -297,6 +365,7 @@ func (a *allocator) delete(ctx context.Context, addr netip.Addr, have vipObject)
 	// Nobody's until the watch has shown that it is gone: what it shows before that is old.
 	if w, exists := a.written[addr]; exists && w.uid == have.uid {
 		delete(a.written, addr)
+		delete(a.ending, addr)
 		a.leaving[addr] = have.uid
 		a.index.Hold(addr, ipam.Claim{Pool: have.claim.Pool})
 	}
@@ -321,145 +390,6 @@ func (a *allocator) again(ctx context.Context, addr netip.Addr, have vipObject, 
 	}
 }
 
-// reread takes notice of what a VIP is now, even if that is older than what is known: then etcd was restored from a backup.
-func (a *allocator) reread(ctx context.Context, addr netip.Addr) error {
-	a.mu.Lock()
-	before := a.written[addr].version
-	a.mu.Unlock()
-	vip, err := a.client.Get(ctx, cluster.VIPName(addr), metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.forget(addr)
-		return nil
-	}
-	if err != nil {
-		return wrapVIP("read", addr, err)
-	}
-	a.mu.Lock()
-	if a.written[addr].version == before && a.contradicts(addr, objectOf(vip)) {
-		delete(a.written, addr)
-	}
-	a.mu.Unlock()
-	a.vipSeen(vip)
-	return nil
-}
-
-// contradicts reports whether an object is older than what is known of it, or says something else; mu is held.
-func (a *allocator) contradicts(addr netip.Addr, o vipObject) bool {
-	have, known := a.written[addr]
-	return known && have.uid == o.uid &&
-		(have.generation > o.generation || have.generation == o.generation && !have.claim.Equal(&o.claim))
-}
-
-// doubts reports whether a VIP that the watch shows contradicts what is known of it: because the watch is late, or because
-// etcd was restored from a backup.
-func (a *allocator) doubts(vip *v1alpha1.VIP) bool {
-	addr, ok := addressOf(vip)
-	if !ok {
-		return false
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.contradicts(addr, objectOf(vip))
-}
-
-// vipSeen takes notice of a VIP that exists, and returns the Services to look at because of it: those that hold two
-// addresses of a family by it, because two controllers have served them at the same time, and those that it was taken from.
-// One whose name is no address locks nothing and is passed over.
-//
-// What was written here is known before the watch shows it, and what is promised is newer than both: so only a spec that is
-// newer than the known one counts.
-func (a *allocator) vipSeen(vip *v1alpha1.VIP) (again []cluster.Name) {
-	addr, ok := addressOf(vip)
-	if !ok {
-		return nil
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if uid, ok := a.leaving[addr]; ok && uid == vip.UID {
-		return nil
-	}
-	delete(a.leaving, addr)
-	have, known := a.written[addr]
-	now := objectOf(vip)
-	if known && have.uid == now.uid && have.generation >= now.generation {
-		if have.generation == now.generation {
-			have.version = now.version
-			a.written[addr] = have
-		}
-		return nil
-	}
-	a.written[addr] = now
-	a.index.Hold(addr, now.claim)
-	for _, u := range have.claim.Users {
-		if !slices.ContainsFunc(now.claim.Users, func(v ipam.User) bool { return u.Service == v.Service }) {
-			again = append(again, u.Service)
-		}
-	}
-	for _, u := range now.claim.Users {
-		if slices.ContainsFunc(a.index.HeldBy(u.Service), func(other netip.Addr) bool { return other != addr && other.Is4() == addr.Is4() }) {
-			again = append(again, u.Service)
-		}
-	}
-	return again
-}
-
-// vipGone takes notice of a VIP that does not exist any more. It reports what it was if somebody else deleted it.
-func (a *allocator) vipGone(vip *v1alpha1.VIP) (was ipam.Claim, unasked bool) {
-	addr, ok := addressOf(vip)
-	if !ok {
-		return was, false
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	w, exists := a.written[addr]
-	unasked = exists && w.uid == vip.UID
-	if unasked || a.leaving[addr] == vip.UID {
-		a.forget(addr)
-	}
-	return w.claim, unasked
-}
-
-// restore promises an address to those who had it, if it is free.
-func (a *allocator) restore(addr netip.Addr, c ipam.Claim) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if _, held := a.index.Claim(addr); !held {
-		a.index.Hold(addr, c)
-	}
-}
-
-func (a *allocator) forget(addr netip.Addr) {
-	delete(a.written, addr)
-	delete(a.leaving, addr)
-	a.index.Release(addr)
-}
-
-// sweep forgets claims that nothing stands for: no object, neither now nor at the last sweep, and nobody who is writing
-// one. They come from promises to Services that have gone and from objects that came and went while the watch was
-// broken. It returns whether it forgot any.
-func (a *allocator) sweep(exists func(vip string) bool) (freed bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	suspect := map[netip.Addr]struct{}{}
-	for addr, claim := range a.index.Claims() {
-		if exists(cluster.VIPName(addr)) || slices.ContainsFunc(claim.Users, func(u ipam.User) bool { return a.isBusy(u.Service) }) {
-			continue
-		}
-		suspect[addr] = struct{}{}
-	}
-	for addr := range a.suspect {
-		if _, still := suspect[addr]; still {
-			a.forget(addr)
-			delete(suspect, addr)
-			freed = true
-		}
-	}
-	a.suspect = suspect
-	return freed
-}
-
 // enter reports whether nobody else is changing the addresses of the Service; if so, leave must follow.
 func (a *allocator) enter(s cluster.Name) bool {
 	a.mu.Lock()
@@ -482,7 +412,10 @@ func (a *allocator) isBusy(s cluster.Name) bool {
 	return ok
 }
 
-var errBusy = errors.New("another change to the Service's addresses is under way")
+var (
+	errBusy  = errors.New("another change to the Service's addresses is under way")
+	errQueue = errors.New("others wait for what the Service would take")
+)
 
 func wrapVIP(verb string, a netip.Addr, err error) error {
 	return fmt.Errorf("%s VIP %s: %w", verb, cluster.VIPName(a), err)

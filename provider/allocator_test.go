@@ -13,19 +13,21 @@ import (
 func newTestAllocator(t *testing.T, addresses ...string) *allocator {
 	t.Helper()
 	seamark, _ := fakeSeamark(t)
-	a := newAllocator(seamark.VIPs, func() {})
+	a := newAllocator(seamark.VIPs, hooks{func() {}, func() {}, func() bool { return false }})
 	valid, _ := ipam.Judge([]ipam.Candidate{{Pool: cluster.Pool{Name: "default", AutoAssign: true}, Addresses: addresses}}, nil)
 	a.setPools(valid, nil)
 	return a
 }
 
+func always(cluster.Name) bool { return true }
+
 func (a *allocator) mustEnsure(t *testing.T, s cluster.Name) string {
 	t.Helper()
-	d, _, _, err := a.ensure(t.Context(), ipam.Request{Service: s, Families: []cluster.Family{cluster.IPv4}}, false)
+	e, err := a.ensure(t.Context(), ipam.Request{Service: s, Families: []cluster.Family{cluster.IPv4}}, false, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return join(d.Addresses)
+	return join(e.Addresses)
 }
 
 // users are Services of the namespace shop.
@@ -46,7 +48,7 @@ func TestLeavingAddress(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := a.release(t.Context(), web); err != nil {
+	if err := a.release(t.Context(), web, neverMind); err != nil {
 		t.Fatal(err)
 	}
 	a.vipSeen(old) // a late event about its status
@@ -56,13 +58,13 @@ func TestLeavingAddress(t *testing.T) {
 	if got := a.mustEnsure(t, web); got != "192.0.2.1" {
 		t.Errorf("came back and got %q; want 192.0.2.1", got)
 	}
-	if _, unasked := a.vipGone(old); unasked {
+	if restored := a.vipGone(old, always); len(restored) > 0 {
 		t.Error("a deletion of our own counts as somebody else's")
 	}
 	if got := a.mustEnsure(t, other); got != "192.0.2.0" {
 		t.Errorf("got %q after the watch showed the deletion; want 192.0.2.0", got)
 	}
-	a.vipGone(old) // later still, when the address is used again
+	a.vipGone(old, always) // later still, when the address is used again
 	if held := a.held(other); len(held) != 1 {
 		t.Errorf("an old event took %v away", held)
 	}
@@ -99,7 +101,7 @@ func TestLeaveShared(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.vipSeen(vip)
-	if err := a.release(t.Context(), web); err != nil {
+	if err := a.release(t.Context(), web, neverMind); err != nil {
 		t.Fatal(err)
 	}
 	left, err := a.client.Get(t.Context(), "192.0.2.0", metav1.GetOptions{})
@@ -127,13 +129,13 @@ func TestVIPRestored(t *testing.T) {
 	if !a.doubts(vip) || a.doubts(late) {
 		t.Error("it does not see what contradicts what it knows")
 	}
-	if err := a.release(t.Context(), gone); err != nil {
+	if err := a.release(t.Context(), gone, neverMind); err != nil {
 		t.Fatal(err)
 	}
 	if len(a.held(gone)) != 0 || len(a.held(web)) != 1 || a.doubts(vip) {
 		t.Errorf("they hold %v and %v", a.held(gone), a.held(web))
 	}
-	if err := a.release(t.Context(), web); err != nil {
+	if err := a.release(t.Context(), web, neverMind); err != nil {
 		t.Fatal(err)
 	}
 	if left, err := a.client.Get(t.Context(), "192.0.2.0", metav1.GetOptions{}); err == nil {

@@ -1,23 +1,21 @@
 package provider
 
 import (
+	"cmp"
 	"context"
-	"fmt"
+	"errors"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	cloudprovider "k8s.io/cloud-provider"
-	"k8s.io/cloud-provider/api"
 	servicehelpers "k8s.io/cloud-provider/service/helpers"
+
+	"github.com/seamark-io/seamark/cluster"
+	"github.com/seamark-io/seamark/provider/ipam"
 )
 
-const (
-	// retryWrite is when the stock controller tries again after the API server refused or did not answer. Its own
-	// back-off goes up to five minutes.
-	retryWrite = 5 * time.Second
-	// startTimeout bounds how long a call waits for the first reading of everything.
-	startTimeout = 20 * time.Second
-)
+// mostTurns bounds how often a Service that comes new lets those that wait go first.
+const mostTurns = 8
 
 // GetLoadBalancerName returns a name for log lines.
 func (p *Provider) GetLoadBalancerName(_ context.Context, _ string, svc *corev1.Service) string {
@@ -36,41 +34,56 @@ func (p *Provider) GetLoadBalancer(ctx context.Context, _ string, svc *corev1.Se
 // EnsureLoadBalancer gives a Service the addresses that it wants and returns them; where this controller is the only one, the
 // VIPs are written at the same time as the status (onewrite.go). It may be called any number of times,
 // with a Service from a stale cache too. Where the Service cannot have what it wants, it keeps what it has, its condition
-// and an event say what to change, and it is served as soon as that is possible: the error is then ImplementedElsewhere,
-// so that the stock controller neither tries again by itself nor tells of it at every try.
+// and an event say what to change, and it is served as soon as that is possible; where the API server fails it is tried again
+// (retry.go). The error is then ImplementedElsewhere, so that the stock controller neither tries again by itself nor tells of
+// it at every try.
 func (p *Provider) EnsureLoadBalancer(ctx context.Context, _ string, svc *corev1.Service, _ []*corev1.Node) (*corev1.LoadBalancerStatus, error) {
 	if err := p.waitReady(ctx); err != nil {
 		return nil, err
 	}
 	start := time.Now()
 	r, notices := p.request(svc)
-	p.alloc.describe(r)
-	d, addrs, wrote, err := p.alloc.ensure(ctx, r, p.Sole)
+	e, err := p.ensureInTurn(ctx, svc, r)
 	if err != nil {
-		return nil, api.NewRetryError(err.Error(), retryWrite)
-	}
-	p.left.put(r.Service, left{addrs, start})
-	if wrote {
-		p.metrics.allocated(time.Since(start))
-	}
-	p.tell(svc, d, notices)
-	status := statusOf(d.Addresses)
-	if err := p.finalize(ctx, svc, status); err != nil {
-		return nil, api.NewRetryError(fmt.Sprintf("write Service %s: %v", r.Service, err), retryWrite)
-	}
-	if d.Problem != nil {
-		p.waiting.add(svc, d.Problem)
-		if len(d.Addresses) > 0 && !servicehelpers.LoadBalancerStatusEqual(&svc.Status.LoadBalancer, status) {
-			return status, nil // it keeps what it has, and somebody has edited the status
-		}
+		p.failed(svc, err)
 		return nil, cloudprovider.ImplementedElsewhere
 	}
-	if d.Missing != nil {
-		p.waiting.add(svc, d.Missing)
+	p.left.put(r.Service, left{e.left, start})
+	if e.wrote {
+		p.metrics.allocated(time.Since(start))
+	}
+	d := e.Decision
+	p.tell(svc, r, d, notices)
+	if waitsFor := cmp.Or(d.Problem, d.Missing); waitsFor != nil {
+		p.waiting.add(svc, waitsFor)
+		p.alloc.openSince(e.at)
 	} else {
 		p.waiting.remove(r.Service)
 	}
-	return status, nil
+	status := statusOf(d.Addresses)
+	if err := p.finalize(ctx, svc, status); err != nil {
+		p.failed(svc, err)
+		return nil, cloudprovider.ImplementedElsewhere
+	}
+	if d.Problem != nil && (len(d.Addresses) == 0 || servicehelpers.LoadBalancerStatusEqual(&svc.Status.LoadBalancer, status)) {
+		return nil, cloudprovider.ImplementedElsewhere
+	}
+	return status, nil // with a problem: it keeps what it has, and somebody has edited the status
+}
+
+// ensureInTurn has the allocator serve a Service, after those that have waited for the same.
+func (p *Provider) ensureInTurn(ctx context.Context, svc *corev1.Service, r ipam.Request) (ensured, error) {
+	// After a failure the VIPs come first: the status is not to say again and again what is not so.
+	together := p.Sole && p.retries.NumRequeues(r.Service.String()) == 0
+	for turn := range mostTurns {
+		e, err := p.alloc.ensure(ctx, r, together, turn == mostTurns-1)
+		if !errors.Is(err, errQueue) {
+			return e, err
+		}
+		p.waiting.arrive(svc)
+		p.serveWaiting()
+	}
+	panic("unreachable: the last one jumps the queue")
 }
 
 // UpdateLoadBalancer has nothing to do: addresses do not depend on nodes. To say so saves an event for each Service
@@ -87,22 +100,23 @@ func (p *Provider) EnsureLoadBalancerDeleted(ctx context.Context, _ string, svc 
 	name := nameOf(svc)
 	p.waiting.remove(name)
 	p.left.take(name)
-	if err := p.alloc.release(ctx, name); err != nil {
+	if err := p.alloc.release(ctx, name, neverMind); err != nil {
+		p.retryLater(name)
 		return err
 	}
 	p.tellNothing(svc)
 	return nil
 }
 
+// neverMind is for the release of what the stock controller says is to be released.
+func neverMind(cluster.Name) bool { return false }
+
+// waitReady waits until everything has been read once. The stock controller is started after that.
 func (p *Provider) waitReady(ctx context.Context) error {
-	timeout := time.NewTimer(startTimeout)
-	defer timeout.Stop()
 	select {
 	case <-p.ready:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-timeout.C:
-		return api.NewRetryError("not all Services, pools and VIPs have been read yet: see the controller's log", retryWrite)
 	}
 }

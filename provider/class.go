@@ -7,11 +7,15 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	coreinformers "k8s.io/client-go/informers/core/v1"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
 	servicehelpers "k8s.io/cloud-provider/service/helpers"
+
+	"github.com/seamark-io/seamark/api/v1alpha1"
 )
 
 // The stock service controller serves Services without spec.loadBalancerClass, and only those. It is handed an informer
@@ -26,42 +30,47 @@ func (p *Provider) Services(shared coreinformers.ServiceInformer) coreinformers.
 }
 
 // view returns a Service as the stock controller is to see it; nil: not at all. One that is for us is shown without class,
-// and with the finalizer that it will have (onewrite.go).
+// and with the finalizer that it will have (onewrite.go). So is one that was for us, until nothing of that is left: then that
+// controller has something to clean up.
 func (p *Provider) view(svc *corev1.Service) *corev1.Service {
+	classless := svc.Spec.LoadBalancerClass == nil
+	ours := p.wants(svc)
+	served := ours && svc.DeletionTimestamp == nil
+	has := servicehelpers.HasLBFinalizer(svc)
+	// The finalizer of one of another class that never was ours is left alone; the condition tells.
+	left := has && (classless || ours || hasCondition(svc)) || !served && len(p.alloc.held(nameOf(svc))) > 0
 	switch {
-	case p.wants(svc) && svc.DeletionTimestamp == nil:
-		shown := *svc
-		shown.Spec.LoadBalancerClass = nil
-		if !servicehelpers.HasLBFinalizer(svc) {
-			shown.Finalizers = append(slices.Clone(svc.Finalizers), servicehelpers.LoadBalancerCleanupFinalizer)
-		}
-		return &shown
-	case p.wants(svc), svc.Spec.LoadBalancerClass == nil:
-		if svc.Spec.LoadBalancerClass == nil {
+	case served, left:
+		if classless && has {
 			return svc
 		}
 		shown := *svc
 		shown.Spec.LoadBalancerClass = nil
+		if !ours {
+			shown.Spec.Type = corev1.ServiceTypeClusterIP
+		}
+		if !has {
+			shown.Finalizers = append(slices.Clone(svc.Finalizers), servicehelpers.LoadBalancerCleanupFinalizer)
+		}
 		return &shown
-	case len(p.alloc.held(nameOf(svc))) > 0:
-		// It was ours before somebody gave it another class: what is left to do is to clean up, as for one that is no load
-		// balancer any more.
-		shown := *svc
-		shown.Spec.LoadBalancerClass = nil
-		shown.Spec.Type = corev1.ServiceTypeClusterIP
-		return &shown
-	default:
+	case ours, !classless:
 		return nil
+	default:
+		return svc
 	}
+}
+
+func hasCondition(svc *corev1.Service) bool {
+	return meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ServiceAddressAllocated) != nil
 }
 
 // wake makes the stock service controller look at Services.
 type wake struct {
 	mu       sync.Mutex
-	handlers []cache.ResourceEventHandler
+	handlers []classHandler
 }
 
-func (w *wake) add(h cache.ResourceEventHandler) {
+func (w *wake) add(h classHandler) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.handlers = append(w.handlers, h)
@@ -73,6 +82,15 @@ func (w *wake) up(svc *corev1.Service) {
 	defer w.mu.Unlock()
 	for _, h := range w.handlers {
 		h.OnAdd(svc, false)
+	}
+}
+
+// gone wakes the controller for a Service that does not exist any more, or that it is not shown any more.
+func (w *wake) gone(svc *corev1.Service) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, h := range w.handlers {
+		h.onGone(svc)
 	}
 }
 
@@ -131,17 +149,26 @@ func (h classHandler) OnAdd(obj any, initial bool) {
 	}
 }
 
-// OnUpdate tells of a Service that is shown now, also when it was not before.
+// OnUpdate tells of a Service that is shown now, also when it was not before, and of one that is not shown any more.
 func (h classHandler) OnUpdate(old, obj any) {
-	shown := h.provider.view(obj.(*corev1.Service))
-	if shown == nil {
-		return
-	}
-	if was := h.provider.view(old.(*corev1.Service)); was != nil {
+	was, shown := h.provider.view(old.(*corev1.Service)), h.provider.view(obj.(*corev1.Service))
+	switch {
+	case was != nil && shown != nil:
 		h.ResourceEventHandler.OnUpdate(was, shown)
-	} else {
+	case shown != nil:
 		h.ResourceEventHandler.OnAdd(shown, false)
+	case was != nil:
+		h.onGone(was)
 	}
+}
+
+// onGone has the stock controller look for a Service that it will not find, so that it forgets it. It has no handler of
+// deletions, because it counts on the finalizer, which a Service that only waited never had.
+func (h classHandler) onGone(svc *corev1.Service) {
+	h.ResourceEventHandler.OnAdd(&corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: svc.Namespace, Name: svc.Name},
+		Spec:       corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer},
+	}, false)
 }
 
 // classLister lists what view shows.

@@ -1,9 +1,11 @@
 package provider
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -32,6 +34,8 @@ type outcome struct {
 	status          metav1.ConditionStatus
 	reason, message string
 	notices         string
+	// asked is what a request that cannot be met was for: another problem with the same request is the same piece of news.
+	asked string
 }
 
 // set returns the outcome that was told before.
@@ -56,14 +60,24 @@ func (t *told) forget(s cluster.Name) {
 	delete(t.outcomes, s)
 }
 
-// tell has the Service's condition say what came of its request, and makes events of what is new: a problem, or notices.
+// names returns the Services whose conditions shall say something.
+func (t *told) names() []cluster.Name {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Collect(maps.Keys(t.outcomes))
+}
+
+// tell has the Service's condition say what came of its request, and makes events of what is new: another reason why it
+// cannot be met, or other notices. Figures and names in the message change without an event; and in the condition some time
+// later, since one change of a pool changes them for all that wait.
 // The event about a success is the stock controller's, and its write of the addresses takes the condition along.
-func (p *Provider) tell(svc *corev1.Service, d ipam.Decision, notices []string) {
-	o := outcomeOf(d)
-	o.notices = strings.Join(notices, "; ")
+func (p *Provider) tell(svc *corev1.Service, r ipam.Request, d ipam.Decision, notices []string) {
+	o := outcomeOf(r, d, notices)
 	name := nameOf(svc)
 	was := p.told.set(name, o)
-	if o.notices != "" && o.notices != was.notices {
+	// What an earlier controller told is in the condition.
+	shown := cmp.Or(meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ServiceAddressAllocated), &metav1.Condition{})
+	if o.notices != "" && o.notices != was.notices && !strings.Contains(shown.Message, o.notices) {
 		p.Events.Event(svc, corev1.EventTypeWarning, v1alpha1.ServiceReasonConflictingRequest, o.notices)
 	}
 	if d.Problem == nil {
@@ -74,38 +88,55 @@ func (p *Provider) tell(svc *corev1.Service, d ipam.Decision, notices []string) 
 		p.conditions.AddAfter(name.String(), delay)
 		return
 	}
-	shown := meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ServiceAddressAllocated)
-	before := shown != nil && shown.Reason == o.reason && shown.Message == o.message // told by an earlier controller
-	if !before && (o.reason != was.reason || o.message != was.message) {
-		p.Events.Event(svc, corev1.EventTypeWarning, o.reason, o.message)
+	if known := was.reason == "" && shown.Reason == o.reason; !known && (o.reason != was.reason || o.asked != was.asked) {
+		p.Events.Event(svc, corev1.EventTypeWarning, o.reason, strings.TrimSuffix(o.message, withNotices("", o.notices)))
+	} else if shown.Reason == o.reason && len(shown.Message) > 0 && o.asked == was.asked {
+		p.conditions.AddAfter(name.String(), detailsDelay)
+		return
 	}
 	p.conditions.Add(name.String())
 }
 
-// alongWith is how long a condition waits to be written along with the addresses before it is written alone.
-const alongWith = 2 * time.Second
+const (
+	// alongWith is how long a condition waits to be written along with the addresses before it is written alone.
+	alongWith = 2 * time.Second
+	// detailsDelay is how long a condition waits of which only the details are new.
+	detailsDelay = 10 * time.Second
+)
 
-// tellNothing takes the condition away from a Service that is no load balancer any more.
+// tellNothing takes the condition away from a Service that is no load balancer any more; the stock controller's clean-up
+// takes that along, where there is one.
 func (p *Provider) tellNothing(svc *corev1.Service) {
-	if svc.DeletionTimestamp == nil {
-		p.told.set(nameOf(svc), outcome{})
-		p.conditions.Add(nameOf(svc).String())
+	name := nameOf(svc)
+	if now, err := p.services.Services(name.Namespace).Get(name.Name); err != nil || now.DeletionTimestamp != nil || p.serves(now) {
+		return // gone, or back
 	}
+	p.told.set(name, outcome{})
+	p.conditions.AddAfter(name.String(), alongWith)
 }
 
-func outcomeOf(d ipam.Decision) outcome {
-	if d.Problem != nil {
-		o := outcome{status: metav1.ConditionFalse, reason: string(d.Problem.Reason), message: d.Problem.Message}
+func outcomeOf(r ipam.Request, d ipam.Decision, notices []string) outcome {
+	o := outcome{status: metav1.ConditionTrue, reason: v1alpha1.ServiceReasonAllocated, message: join(d.Addresses), notices: strings.Join(notices, "; ")}
+	switch {
+	case d.Problem != nil:
+		o.status, o.reason, o.message = metav1.ConditionFalse, string(d.Problem.Reason), d.Problem.Message
 		if len(d.Addresses) > 0 {
 			o.message += fmt.Sprintf("; until then the Service keeps %s", join(d.Addresses))
 		}
-		return o
-	}
-	o := outcome{status: metav1.ConditionTrue, reason: v1alpha1.ServiceReasonAllocated, message: join(d.Addresses)}
-	if d.Missing != nil {
+		o.asked = fmt.Sprint(r.Families, r.Ask, r.Sharing, r.Ports)
+	case d.Missing != nil:
 		o.message += "; " + d.Missing.Message
 	}
+	o.message = withNotices(o.message, o.notices)
 	return o
+}
+
+// withNotices keeps notices in the condition, where a controller that starts anew finds that they have been told.
+func withNotices(message, notices string) string {
+	if notices == "" {
+		return message
+	}
+	return message + "; note: " + notices
 }
 
 func join[T fmt.Stringer](list []T) string {
@@ -116,13 +147,14 @@ func join[T fmt.Stringer](list []T) string {
 	return strings.Join(out, ", ")
 }
 
+// syncCondition writes what a Service's status shall say, apart from addresses that it gets.
 func (p *Provider) syncCondition(ctx context.Context, key string) error {
 	name := nameOfKey(key)
-	entry := p.conditionEntry(name)
-	if entry == nil {
+	status := p.statusPatch(name)
+	if status == nil {
 		return nil
 	}
-	data, err := json.Marshal(servicePatch{Status: map[string]any{"conditions": []any{entry}}})
+	data, err := json.Marshal(servicePatch{Status: status})
 	if err != nil {
 		return fmt.Errorf("encode the condition of Service %s: %w", key, err)
 	}
@@ -133,9 +165,9 @@ func (p *Provider) syncCondition(ctx context.Context, key string) error {
 	return nil
 }
 
-// conditionEntry returns the entry of a strategic merge patch that makes a Service's condition say what came of its
-// request; nil when it says so already.
-func (p *Provider) conditionEntry(s cluster.Name) any {
+// statusPatch returns the strategic merge patch of a Service's status that makes its condition say what came of its request,
+// and takes addresses away that it shows although it waits and holds none; nil when nothing is to be changed.
+func (p *Provider) statusPatch(s cluster.Name) map[string]any {
 	o, ok := p.told.get(s)
 	if !ok {
 		return nil
@@ -144,7 +176,17 @@ func (p *Provider) conditionEntry(s cluster.Name) any {
 	if err != nil {
 		return nil // gone
 	}
-	return conditionEntry(svc, o, metav1.Now())
+	patch := map[string]any{}
+	if entry := conditionEntry(svc, o, metav1.Now()); entry != nil {
+		patch["conditions"] = []any{entry}
+	}
+	if o.asked != "" && p.serves(svc) && len(svc.Status.LoadBalancer.Ingress) > 0 && len(p.alloc.held(s)) == 0 {
+		patch["loadBalancer"] = map[string]any{"ingress": nil}
+	}
+	if len(patch) == 0 {
+		return nil
+	}
+	return patch
 }
 
 func conditionEntry(svc *corev1.Service, o outcome, now metav1.Time) any {
@@ -152,7 +194,7 @@ func conditionEntry(svc *corev1.Service, o outcome, now metav1.Time) any {
 		if meta.FindStatusCondition(svc.Status.Conditions, v1alpha1.ServiceAddressAllocated) == nil {
 			return nil
 		}
-		return map[string]string{"$patch": "delete", "type": v1alpha1.ServiceAddressAllocated}
+		return noCondition()
 	}
 	conditions := slices.Clone(svc.Status.Conditions)
 	if !meta.SetStatusCondition(&conditions, metav1.Condition{
@@ -162,4 +204,9 @@ func conditionEntry(svc *corev1.Service, o outcome, now metav1.Time) any {
 		return nil
 	}
 	return meta.FindStatusCondition(conditions, v1alpha1.ServiceAddressAllocated)
+}
+
+// noCondition is the entry of a strategic merge patch that takes the condition away.
+func noCondition() any {
+	return map[string]string{"$patch": "delete", "type": v1alpha1.ServiceAddressAllocated}
 }

@@ -2,11 +2,10 @@ package provider
 
 import (
 	"context"
-	"net/netip"
 	"slices"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -14,7 +13,6 @@ import (
 
 	"github.com/seamark-io/seamark/api/v1alpha1"
 	"github.com/seamark-io/seamark/cluster"
-	"github.com/seamark-io/seamark/provider/ipam"
 )
 
 // syncGarbage gives an address back for each Service of a VIP that does not exist any more or is not ours: it was
@@ -43,42 +41,30 @@ func (p *Provider) syncGarbage(ctx context.Context, name string) error {
 }
 
 func (p *Provider) collect(ctx context.Context, s cluster.Name) error {
-	if svc, err := p.services.Services(s.Namespace).Get(s.Name); err == nil && p.wants(svc) {
+	if p.stillServed(s) {
 		return nil
 	}
 	// The cache may be behind: an address that is in use must never be given away.
 	svc, err := p.Kube.CoreV1().Services(s.Namespace).Get(ctx, s.Name, metav1.GetOptions{})
-	if err == nil && p.wants(svc) || err != nil && !apierrors.IsNotFound(err) {
+	if err == nil && p.serves(svc) || err != nil && !apierrors.IsNotFound(err) {
 		return err
 	}
-	if err == nil && servicehelpers.HasLBFinalizer(svc) {
-		p.wake.up(svc) // the stock controller cleans up, and takes the finalizer off
-		return nil
-	}
-	p.Log.Info("giving back the addresses of a Service that is gone or none of ours", "service", s.String())
-	return p.alloc.release(ctx, s)
-}
-
-// restore gives an address whose VIP somebody deleted by hand back to the Services that it served: they have not asked
-// for another one, and those that wait must not get it first.
-func (p *Provider) restore(addr netip.Addr, was ipam.Claim) {
-	var users []ipam.User
-	var wake []*corev1.Service
-	for _, u := range was.Users {
-		svc, err := p.services.Services(u.Service.Namespace).Get(u.Service.Name)
-		if err == nil && p.wants(svc) && svc.DeletionTimestamp == nil {
-			users, wake = append(users, u), append(wake, svc)
+	if err == nil {
+		if shown := p.view(svc); shown != nil && servicehelpers.HasLBFinalizer(shown) {
+			p.wake.up(svc) // the stock controller cleans up, and takes the finalizer off
+			return nil
 		}
 	}
-	if len(users) == 0 {
-		return
-	}
-	p.Log.Info("restoring a VIP that was deleted while in use", "address", addr, "services", usersOf(was))
-	was.Users, was.Since = users, time.Time{}
-	p.alloc.restore(addr, was)
-	for _, svc := range wake {
-		p.wake.up(svc)
-	}
+	p.Log.Info("giving back the addresses of a Service that is gone or none of ours", "service", s.String())
+	// It may have been created and served since it was looked for.
+	return p.alloc.release(ctx, s, p.stillServed)
+}
+
+// allExist reports whether all Services of a VIP exist and are ours, as far as is known.
+func (p *Provider) allExist(vip *v1alpha1.VIP) bool {
+	return !slices.ContainsFunc(vip.Spec.Services, func(s v1alpha1.VIPService) bool {
+		return !p.stillServed(cluster.Name{Namespace: s.Namespace, Name: s.Name})
+	})
 }
 
 // sweep looks at everything once in a while, whatever was missed: claims without object, VIPs without Service, and
@@ -89,24 +75,21 @@ func (p *Provider) sweep() {
 		return ok
 	})
 	for _, vip := range list[*v1alpha1.VIP](p.vips) {
-		if p.alloc.doubts(vip) {
+		if p.alloc.doubts(vip) || !p.allExist(vip) {
 			p.garbage.Add(vip.Name)
 		}
-		for _, s := range vip.Spec.Services {
-			if svc, err := p.services.Services(s.Namespace).Get(s.Name); err != nil || !p.wants(svc) {
-				p.garbage.Add(vip.Name)
-			}
-		}
 	}
+	p.sweepForgotten()
 	services, err := p.services.List(labels.Everything())
 	if err != nil {
 		return
 	}
 	wrong := map[cluster.Name]struct{}{}
 	for _, svc := range services {
+		p.tidy(svc)
 		name := nameOf(svc)
 		_, waits := p.waiting.get(name)
-		if !p.wants(svc) || p.statusRight(svc) || waits && len(p.alloc.held(name)) == 0 {
+		if !p.serves(svc) || p.statusRight(svc) || waits && len(p.alloc.held(name)) == 0 {
 			continue
 		}
 		// Twice in a row: it is not just being worked on.
@@ -119,9 +102,41 @@ func (p *Provider) sweep() {
 	p.wrong = wrong
 }
 
-// statusRight reports whether a Service's status says what it holds.
+// tidy takes away what the status of a Service should not say: the condition of one that is none of ours any more, an address
+// of one that waits and has none.
+func (p *Provider) tidy(svc *corev1.Service) {
+	name := nameOf(svc)
+	switch {
+	case p.serves(svc):
+		if _, clears := p.statusPatch(name)["loadBalancer"]; clears {
+			p.conditions.Add(name.String())
+		}
+	case hasCondition(svc):
+		if shown := p.view(svc); shown == nil || !servicehelpers.HasLBFinalizer(shown) { // else the stock controller cleans up
+			p.tellNothing(svc)
+		}
+	}
+}
+
+// sweepForgotten forgets Services that have gone while something was being noted about them.
+func (p *Provider) sweepForgotten() {
+	for _, names := range [][]cluster.Name{p.waiting.names(), p.told.names(), p.alloc.described()} {
+		for _, s := range names {
+			if _, err := p.services.Services(s.Namespace).Get(s.Name); err != nil {
+				p.alloc.undescribe(s)
+				p.forget(s)
+			}
+		}
+	}
+}
+
+// statusRight reports whether a Service's status says what it holds, and nothing else, and it has the finalizer.
 func (p *Provider) statusRight(svc *corev1.Service) bool {
-	held, shown := p.alloc.held(nameOf(svc)), ingressIPs(svc)
-	slices.SortFunc(shown, netip.Addr.Compare)
-	return len(held) > 0 && slices.Equal(held, shown)
+	held, shown := p.alloc.held(nameOf(svc)), svc.Status.LoadBalancer.Ingress
+	if len(held) == 0 || len(shown) != len(held) || p.lacksFinalizer(svc) {
+		return false
+	}
+	return !slices.ContainsFunc(statusOf(held).Ingress, func(want corev1.LoadBalancerIngress) bool {
+		return !slices.ContainsFunc(shown, func(in corev1.LoadBalancerIngress) bool { return equality.Semantic.DeepEqual(in, want) })
+	})
 }

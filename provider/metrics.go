@@ -51,6 +51,9 @@ func (p *Provider) Describe(c chan<- *prometheus.Desc) {
 func (p *Provider) Collect(c chan<- prometheus.Metric) {
 	p.metrics.duration.Collect(c)
 	p.metrics.conflicts.Collect(c)
+	if !p.isReady() {
+		return // another replica leads, and knows
+	}
 	gauge := func(d *prometheus.Desc, n int64, labels ...string) {
 		c <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), labels...)
 	}

@@ -9,21 +9,22 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
 	servicehelpers "k8s.io/cloud-provider/service/helpers"
 
-	"github.com/seamark-io/seamark/api/v1alpha1"
 	"github.com/seamark-io/seamark/cluster"
 )
 
 // The stock service controller writes a Service's finalizer, lets the provider work, and writes the addresses; the provider
 // has a condition to write as well. Three writes of one object are three versions for everybody who watches Services, which
 // is every node. Here they are one: the controller is shown Services that have the finalizer already (class.go), and handed a
-// client that adds what is missing of it, and the condition, to the write of the addresses. VIPs that are to be created with
-// it are written at the same time. See docs/decisions/one-write.md for why that may be.
+// client that adds it, and the condition, to the write of the addresses. VIPs that are to be created with
+// it are written at the same time. When it cleans up, what it would take away by two writes goes with the first. See
+// docs/decisions/one-write.md for why that may be.
 
 // Client returns the client to hand to the stock service controller.
 func (p *Provider) Client(kube kubernetes.Interface) kubernetes.Interface {
@@ -62,51 +63,121 @@ type servicePatch struct {
 	Status   map[string]any `json:"status,omitempty"`
 }
 
-// Patch adds the finalizer, if the Service does not have it, and the condition to a patch that sets addresses, and writes VIPs
-// that were left to it. Of a patch that takes addresses away it takes the condition along.
-func (c oneWriteServices) Patch(ctx context.Context, name string, pt types.PatchType, data []byte, opts metav1.PatchOptions, subresources ...string) (*corev1.Service, error) {
+// Patch adds the finalizer and the condition to a patch that sets addresses, and writes VIPs that were left to it. To one that
+// takes the finalizer off it adds that the addresses and the condition go; the patch of the addresses alone that follows has
+// nothing left to do. One that fails is repeated before the stock controller would.
+func (c oneWriteServices) Patch(ctx context.Context, name string, pt types.PatchType, data []byte, opts metav1.PatchOptions, subresources ...string) (svc *corev1.Service, err error) {
+	service := cluster.Name{Namespace: c.namespace, Name: name}
 	var patch servicePatch
 	if err := json.Unmarshal(data, &patch); err != nil {
-		return nil, fmt.Errorf("the service controller's patch of Service %s/%s: %w", c.namespace, name, err)
+		return nil, fmt.Errorf("the service controller's patch of Service %s: %w", service, err)
 	}
-	if patch.Status == nil {
-		return c.ServiceInterface.Patch(ctx, name, pt, data, opts, subresources...)
+	cleared := c.provider.cleared.take(service)
+	removes := patch.removesFinalizer()
+	switch {
+	case cleared && patch.onlyClears():
+		return &corev1.Service{}, nil
+	case removes:
+		patch.Status = map[string]any{"loadBalancer": nil, "conditions": []any{noCondition()}}
+	case patch.Status != nil:
+		if !patch.onlyClears() {
+			patch.Metadata = finalizer()
+		}
+		if entry, ok := c.provider.statusPatch(service)["conditions"]; ok {
+			patch.Status["conditions"] = entry
+		}
 	}
-	service := cluster.Name{Namespace: c.namespace, Name: name}
-	if svc, err := c.provider.services.Services(c.namespace).Get(name); err == nil && c.provider.lacksFinalizer(svc) {
-		patch.Metadata = finalizer()
-	}
-	if entry := c.provider.conditionEntry(service); entry != nil {
-		patch.Status["conditions"] = []any{entry}
-	}
-	data, err := json.Marshal(patch)
-	if err != nil {
+	if data, err = json.Marshal(patch); err != nil {
 		return nil, err
 	}
+	var written error
 	var vips sync.WaitGroup
-	vips.Go(func() { c.provider.writeLeft(ctx, service) })
-	defer vips.Wait()
-	return c.ServiceInterface.Patch(ctx, name, pt, data, opts, subresources...)
+	vips.Go(func() { written = c.provider.writeLeft(ctx, service) })
+	svc, err = c.ServiceInterface.Patch(ctx, name, pt, data, opts, subresources...)
+	vips.Wait()
+	switch {
+	case err != nil && !apierrors.IsNotFound(err):
+		c.provider.retryLater(service)
+	case written == nil:
+		c.provider.succeeded(service)
+	}
+	if err == nil && removes {
+		c.provider.cleared.put(service)
+	}
+	return svc, err
+}
+
+// removesFinalizer reports whether a patch takes the finalizer off, the only one that the stock controller ever does.
+func (p *servicePatch) removesFinalizer() bool {
+	rest, all := p.Metadata["finalizers"]
+	_, one := p.Metadata["$deleteFromPrimitiveList/finalizers"]
+	return one || all && rest == nil
+}
+
+// onlyClears reports whether a patch takes all addresses away and does nothing else. What it says of the order of finalizers
+// is not about those that it names.
+func (p *servicePatch) onlyClears() bool {
+	lb, _ := p.Status["loadBalancer"].(map[string]any)
+	ingress, has := lb["ingress"]
+	return !p.removesFinalizer() && has && ingress == nil
+}
+
+// Events returns the client of the events of a namespace, without those that say that something is about to be done: what is
+// done, or why it cannot be, is told as well.
+func (c oneWriteCore) Events(namespace string) coreclient.EventInterface {
+	return fewerEvents{c.CoreV1Interface.Events(namespace)}
+}
+
+type fewerEvents struct{ coreclient.EventInterface }
+
+// CreateWithEventNamespace creates an event, unless it only says that something is about to be done.
+func (c fewerEvents) CreateWithEventNamespace(e *corev1.Event) (*corev1.Event, error) {
+	if e.Reason == "EnsuringLoadBalancer" || e.Reason == "DeletingLoadBalancer" {
+		return e, nil
+	}
+	return c.EventInterface.CreateWithEventNamespace(e) //nolint:staticcheck // the recorder calls this one
 }
 
 // writeLeft writes the VIPs that were left to be written with the status. If that fails, or somebody else has one of the
 // addresses, the status shows what nobody serves: the Service is served anew.
-func (p *Provider) writeLeft(ctx context.Context, s cluster.Name) {
+func (p *Provider) writeLeft(ctx context.Context, s cluster.Name) error {
 	left := p.left.take(s)
 	if len(left.addrs) == 0 {
-		return
+		return nil
 	}
-	switch agreed, err := p.alloc.writeAll(ctx, left.addrs); {
+	agreed, err := p.alloc.writeAll(ctx, left.addrs)
+	switch {
 	case err != nil:
-		p.Log.Warn("will try again", "service", s.String(), "after", retryWrite, "err", err)
-		p.told.set(s, outcome{status: metav1.ConditionFalse, reason: v1alpha1.ServiceReasonWriteFailed, message: err.Error()})
-		p.conditions.Add(s.String())
-		p.again.AddAfter(s.String(), retryWrite)
+		if svc, gone := p.services.Services(s.Namespace).Get(s.Name); gone == nil {
+			p.failed(svc, err)
+		}
 	case !agreed:
 		p.again.Add(s.String())
 	default:
 		p.metrics.allocated(time.Since(left.since))
 	}
+	return err
+}
+
+// names is a set of Services.
+type names struct {
+	mu  sync.Mutex
+	set map[cluster.Name]struct{}
+}
+
+func (n *names) put(s cluster.Name) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.set[s] = struct{}{}
+}
+
+// take takes a Service out, and reports whether it was there.
+func (n *names) take(s cluster.Name) (was bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	_, was = n.set[s]
+	delete(n.set, s)
+	return was
 }
 
 // left are addresses of a Service whose VIPs are to be created when its status is written.
@@ -142,10 +213,11 @@ func (l *leftovers) take(s cluster.Name) left {
 
 // lacksFinalizer reports whether a Service is to have the finalizer and has not.
 func (p *Provider) lacksFinalizer(svc *corev1.Service) bool {
-	return p.wants(svc) && svc.DeletionTimestamp == nil && !servicehelpers.HasLBFinalizer(svc)
+	return p.serves(svc) && !servicehelpers.HasLBFinalizer(svc)
 }
 
-// finalizer is the strategic merge patch that adds it to those that are there.
+// finalizer is the strategic merge patch that adds it to those that are there. It is part of every write of addresses: that
+// the cache shows it does not mean that it is there.
 func finalizer() map[string]any {
 	return map[string]any{"finalizers": []string{servicehelpers.LoadBalancerCleanupFinalizer}}
 }
@@ -156,18 +228,20 @@ func (p *Provider) finalize(ctx context.Context, shown *corev1.Service, status *
 	if len(status.Ingress) > 0 && !servicehelpers.LoadBalancerStatusEqual(&shown.Status.LoadBalancer, status) {
 		return nil
 	}
-	p.writeLeft(ctx, nameOf(shown))
-	if len(status.Ingress) == 0 {
-		return nil
+	name := nameOf(shown)
+	if p.writeLeft(ctx, name) != nil {
+		return nil // it has been seen to
 	}
-	svc, err := p.services.Services(shown.Namespace).Get(shown.Name)
-	if err != nil || !p.lacksFinalizer(svc) {
-		return nil // gone, or it has it
+	if svc, err := p.services.Services(shown.Namespace).Get(shown.Name); err == nil && len(status.Ingress) > 0 && p.lacksFinalizer(svc) {
+		data, err := json.Marshal(servicePatch{Metadata: finalizer(), Status: p.statusPatch(name)})
+		if err != nil {
+			return err
+		}
+		_, err = p.Kube.CoreV1().Services(svc.Namespace).Patch(ctx, svc.Name, types.StrategicMergePatchType, data, metav1.PatchOptions{FieldManager: FieldManager}, "status")
+		if err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
 	}
-	data, err := json.Marshal(servicePatch{Metadata: finalizer()})
-	if err != nil {
-		return err
-	}
-	_, err = p.Kube.CoreV1().Services(svc.Namespace).Patch(ctx, svc.Name, types.StrategicMergePatchType, data, metav1.PatchOptions{FieldManager: FieldManager}, "status")
-	return err
+	p.succeeded(name)
+	return nil
 }

@@ -46,7 +46,7 @@ func (p *Provider) loadPools() {
 	p.alloc.setPools(valid, refused)
 	p.verdicts.Store(&verdicts)
 	for _, pool := range pools {
-		p.poolStatus.AddAfter(pool.Name, settle)
+		p.poolStatus.AddAfter(pool.Name, settlePool)
 	}
 }
 

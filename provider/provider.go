@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -14,16 +15,19 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/client-go/util/workqueue"
 	cloudprovider "k8s.io/cloud-provider"
 
 	"github.com/seamark-io/seamark/api/client"
@@ -41,8 +45,12 @@ const FieldManager = "seamark-controller"
 const (
 	// settle is how long the status of a pool or a VIP waits for more changes, so that a burst of them is one write.
 	settle = 300 * time.Millisecond
+	// settlePool is that of a pool: its counts change with each allocation.
+	settlePool = time.Second
 	// sweepPeriod is how often everything is looked at again, whatever the watches said.
 	sweepPeriod = 30 * time.Second
+	// patience is after how long it is told what the start still waits for.
+	patience = 20 * time.Second
 )
 
 // Config of a Provider.
@@ -59,36 +67,40 @@ type Config struct {
 	Sole bool
 }
 
-// Provider is the cloud provider. Use: New, SetInformers, then Run; the balancer waits until Run has read everything.
+// Provider is the cloud provider. Use: New, SetInformers, then Watch, from the start, also while another replica leads; then
+// Run, once this one leads. The balancer waits until Run has read everything.
 type Provider struct {
 	Config
 
 	alloc   *allocator
 	waiting waiting
+	serving sync.Mutex // held while those that wait are served
 	wake    wake
 	told    told
 	left    leftovers
+	cleared names
 	metrics metrics
 
-	services    corelisters.ServiceLister
-	namespaces  corelisters.NamespaceLister
-	nodes       corelisters.NodeLister
-	synced      []cache.InformerSynced
-	cidrsSynced []cache.InformerSynced
+	services   corelisters.ServiceLister
+	namespaces corelisters.NamespaceLister
+	nodes      corelisters.NodeLister
+	synced     []synced
 
 	pools, vips, peers cache.SharedIndexInformer
-	// serviceCIDRs is never started where the API server has no such kind.
-	serviceCIDRs cache.SharedIndexInformer
+	// serviceCIDRs is never started where the API server has no such kind; noServiceCIDRs says so.
+	serviceCIDRs   cache.SharedIndexInformer
+	noServiceCIDRs atomic.Bool
 
-	// again are Services to wake the stock controller for.
+	// again are Services to wake the stock controller for; retries says when, after writes that failed.
 	poolStatus, views, conditions, garbage, again *queue
+	retries                                       workqueue.TypedRateLimiter[string]
 
 	// verdicts on all pools, by name.
 	verdicts atomic.Pointer[map[string]ipam.Verdict]
 	// wrong are the Services whose status the last sweep found wrong. Only the loop uses it.
 	wrong map[cluster.Name]struct{}
 
-	changed      chan struct{} // an address is free, or a pool or a Service that waits has changed
+	opened       chan struct{} // there was an opening for Services that wait
 	poolsChanged chan struct{}
 	ready        chan struct{} // closed when everything has been read once
 }
@@ -100,19 +112,27 @@ var (
 	_ prometheus.Collector       = (*Provider)(nil)
 )
 
-// New makes a Provider. It does nothing before Run.
+// synced says whether all objects of a kind have been told once.
+type synced struct {
+	kind string
+	is   cache.InformerSynced
+}
+
+// New makes a Provider. It does nothing before Watch.
 func New(c Config) (*Provider, error) {
 	p := &Provider{
 		Config:       c,
-		changed:      make(chan struct{}, 1),
+		opened:       make(chan struct{}, 1),
 		poolsChanged: make(chan struct{}, 1),
 		ready:        make(chan struct{}),
 	}
 	p.metrics = newMetrics()
-	p.alloc = newAllocator(c.Seamark.VIPs, p.metrics.clashed)
+	p.alloc = newAllocator(c.Seamark.VIPs, hooks{clashed: p.metrics.clashed, opened: func() { notify(p.opened) }, queued: p.waiting.any})
 	p.waiting.since = map[cluster.Name]waiter{}
 	p.left.of = map[cluster.Name]left{}
 	p.told.outcomes = map[cluster.Name]outcome{}
+	p.cleared.set = map[cluster.Name]struct{}{}
+	p.retries = workqueue.NewTypedItemExponentialFailureRateLimiter[string](retryWrite, retryWriteLongest)
 	p.poolStatus = newQueue("pools", c.Log, p.syncPool)
 	p.views = newQueue("views", c.Log, p.syncView)
 	p.conditions = newQueue("conditions", c.Log, p.syncCondition)
@@ -133,52 +153,33 @@ func New(c Config) (*Provider, error) {
 			return c.Kube.NetworkingV1().ServiceCIDRs().Watch(ctx, o)
 		},
 	}, c.Kube), &networkingv1.ServiceCIDR{}, 0, nil)
-	return p, p.watch()
+	return p, p.register()
 }
 
-// watch registers what follows from a change of each of our own kinds.
-func (p *Provider) watch() error {
+// register registers what follows from a change of each of our own kinds.
+func (p *Provider) register() error {
 	err := on(&p.synced, p.pools, handlers[*v1alpha1.IPPool]{
 		changed: func(old, pool *v1alpha1.IPPool) {
 			if old == nil || old.Generation != pool.Generation || !slices.Equal(old.Status.NodeAddresses, pool.Status.NodeAddresses) {
 				notify(p.poolsChanged)
 			}
-			p.poolStatus.AddAfter(pool.Name, settle)
+			p.poolStatus.AddAfter(pool.Name, settlePool)
 		},
 		deleted: func(*v1alpha1.IPPool) { notify(p.poolsChanged) },
 	})
 	if err != nil {
 		return err
 	}
-	err = on(&p.cidrsSynced, p.serviceCIDRs, handlers[*networkingv1.ServiceCIDR]{
+	var cidrs []synced
+	err = on(&cidrs, p.serviceCIDRs, handlers[*networkingv1.ServiceCIDR]{
 		changed: func(_, _ *networkingv1.ServiceCIDR) { notify(p.poolsChanged) },
 		deleted: func(*networkingv1.ServiceCIDR) { notify(p.poolsChanged) },
 	})
 	if err != nil {
 		return err
 	}
-	err = on(&p.synced, p.vips, handlers[*v1alpha1.VIP]{
-		changed: func(old, vip *v1alpha1.VIP) {
-			for _, s := range p.alloc.vipSeen(vip) {
-				p.wakeService(s)
-			}
-			if old == nil || old.Generation != vip.Generation {
-				p.poolStatus.AddAfter(p.alloc.poolOf(vip), settle)
-			}
-			if !equality.Semantic.DeepEqual(vip.Status, v1alpha1.VIPStatus{}) {
-				p.views.AddAfter(viewOfVIP+vip.Name, settle)
-			}
-		},
-		deleted: func(vip *v1alpha1.VIP) {
-			if was, unasked := p.alloc.vipGone(vip); unasked {
-				addr, _ := addressOf(vip)
-				p.restore(addr, was)
-			}
-			notify(p.changed)
-			p.poolStatus.AddAfter(p.alloc.poolOf(vip), settle)
-		},
-	})
-	if err != nil {
+	p.synced = append(p.synced, synced{cidrs[0].kind, func() bool { return p.noServiceCIDRs.Load() || cidrs[0].is() }})
+	if err := on(&p.synced, p.vips, handlers[*v1alpha1.VIP]{changed: p.vipChanged, deleted: p.vipDeleted}); err != nil {
 		return err
 	}
 	return on(&p.synced, p.peers, handlers[*v1alpha1.BGPPeer]{
@@ -187,32 +188,58 @@ func (p *Provider) watch() error {
 	})
 }
 
-// SetInformers takes what the provider needs to know of Kubernetes' own kinds. It is called once, before the
+// vipChanged keeps the allocator's knowledge, also while another replica leads. What follows from it is the leader's.
+func (p *Provider) vipChanged(old, vip *v1alpha1.VIP) {
+	again := p.alloc.vipSeen(vip)
+	if !p.isReady() {
+		return
+	}
+	for _, s := range again {
+		p.wakeService(s)
+	}
+	if old == nil || old.Generation != vip.Generation {
+		p.poolStatus.AddAfter(p.alloc.poolOf(vip), settlePool)
+		if !p.allExist(vip) {
+			p.garbage.AddAfter(vip.Name, settle)
+		}
+	}
+	if !equality.Semantic.DeepEqual(vip.Status, v1alpha1.VIPStatus{}) {
+		p.views.AddAfter(viewOfVIP+vip.Name, settle)
+	}
+}
+
+func (p *Provider) vipDeleted(vip *v1alpha1.VIP) {
+	if !p.isReady() {
+		p.alloc.vipGone(vip, func(cluster.Name) bool { return false }) // it was the leader's doing, or is the leader's to mend
+		return
+	}
+	restored := p.alloc.vipGone(vip, p.stillServed)
+	if len(restored) > 0 {
+		p.Log.Info("restoring a VIP that was deleted while in use", "vip", vip.Name, "services", short(stringsOf(restored)))
+	}
+	for _, s := range restored {
+		p.wakeService(s)
+	}
+	p.poolStatus.AddAfter(p.alloc.poolOf(vip), settlePool)
+}
+
+// SetInformers takes what the provider needs to know of Kubernetes' own kinds. The first call counts; it comes before the
 // informers start.
 func (p *Provider) SetInformers(f informers.SharedInformerFactory) {
+	if p.services != nil {
+		return
+	}
 	core := f.Core().V1()
 	p.services, p.namespaces, p.nodes = core.Services().Lister(), core.Namespaces().Lister(), core.Nodes().Lister()
 
-	err := on(&p.synced, core.Services().Informer(), handlers[*corev1.Service]{
-		changed: p.serviceChanged,
-		deleted: func(svc *corev1.Service) {
-			name := nameOf(svc)
-			p.waiting.remove(name)
-			p.told.forget(name)
-			p.alloc.undescribe(name)
-			notify(p.changed) // it may have kept an address from others that it asked for
-			for _, a := range p.alloc.held(name) {
-				p.garbage.Add(cluster.VIPName(a))
-			}
-		},
-	})
+	err := on(&p.synced, core.Services().Informer(), handlers[*corev1.Service]{changed: p.serviceChanged, deleted: p.serviceDeleted})
 	if err == nil {
 		err = on(&p.synced, core.Namespaces().Informer(), handlers[*corev1.Namespace]{
 			changed: func(old, ns *corev1.Namespace) {
-				if old != nil && !maps.Equal(old.Labels, ns.Labels) {
+				if old == nil || !maps.Equal(old.Labels, ns.Labels) {
 					p.describeNamespace(ns.Name)
+					p.alloc.open()
 				}
-				notify(p.changed)
 			},
 			deleted: func(*corev1.Namespace) {},
 		})
@@ -239,18 +266,26 @@ func (p *Provider) SetInformers(f informers.SharedInformerFactory) {
 	}
 }
 
-// Run works until ctx ends. It returns early, with an error, only if it cannot start.
-func (p *Provider) Run(ctx context.Context) error {
+// Watch reads and follows Seamark's objects until ctx ends. It writes nothing: a replica that does not lead watches too, so
+// that it can work at once when it does.
+func (p *Provider) Watch(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for _, inf := range []cache.SharedIndexInformer{p.pools, p.vips, p.peers} {
 		wg.Go(func() { inf.RunWithContext(ctx) })
 	}
-	if p.hasServiceCIDRs() {
-		wg.Go(func() { p.serviceCIDRs.RunWithContext(ctx) })
-		p.synced = append(p.synced, p.cidrsSynced...)
+	if p.hasServiceCIDRs(ctx) {
+		p.serviceCIDRs.RunWithContext(ctx)
+	} else {
+		p.noServiceCIDRs.Store(true)
 	}
-	if !cache.WaitForCacheSync(ctx.Done(), p.synced...) {
+}
+
+// Run works until ctx ends, while Watch runs. It returns early, with an error, only if it cannot start.
+func (p *Provider) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	if !p.awaitSynced(ctx) {
 		return fmt.Errorf("read Services, namespaces, nodes, IPPools and VIPs: %w", ctx.Err())
 	}
 	services, err := p.services.List(labels.Everything())
@@ -263,8 +298,12 @@ func (p *Provider) Run(ctx context.Context) error {
 	p.loadPools()
 	p.promiseAll(services)
 	close(p.ready)
+	for _, svc := range services {
+		p.tidy(svc)
+	}
 	for _, vip := range list[*v1alpha1.VIP](p.vips) {
 		p.garbage.Add(vip.Name)
+		p.views.Add(viewOfVIP + vip.Name)
 	}
 	for _, q := range p.queues() {
 		wg.Go(func() { q.run(ctx) })
@@ -273,13 +312,46 @@ func (p *Provider) Run(ctx context.Context) error {
 	return nil
 }
 
-// hasServiceCIDRs reports whether the API server has the kind ServiceCIDR, which Kubernetes has since 1.33.
-func (p *Provider) hasServiceCIDRs() bool {
-	kinds, err := p.Kube.Discovery().ServerResourcesForGroupVersion(networkingv1.SchemeGroupVersion.String())
-	if err != nil {
-		return false
+// Ready is closed when everything has been read once and Services may be served.
+func (p *Provider) Ready() <-chan struct{} { return p.ready }
+
+// awaitSynced waits until everything has been told once; it reports false when ctx ends before.
+func (p *Provider) awaitSynced(ctx context.Context) bool {
+	for {
+		some, cancel := context.WithTimeout(ctx, patience)
+		var missing []string
+		for _, s := range p.synced {
+			if !cache.WaitForCacheSync(some.Done(), s.is) && !s.is() {
+				missing = append(missing, s.kind)
+			}
+		}
+		cancel()
+		if len(missing) == 0 || ctx.Err() != nil {
+			return ctx.Err() == nil
+		}
+		p.Log.Warn("nothing is given out before everything has been read", "missing", missing)
 	}
-	return slices.ContainsFunc(kinds.APIResources, func(r metav1.APIResource) bool { return r.Name == "servicecidrs" })
+}
+
+// hasServiceCIDRs reports whether the API server has the kind ServiceCIDR, which Kubernetes has since 1.33. It asks until
+// there is an answer.
+func (p *Provider) hasServiceCIDRs(ctx context.Context) (has bool) {
+	backoff := wait.Backoff{Duration: retryShortest, Factor: 2, Jitter: 0.1, Steps: math.MaxInt32, Cap: retryLongest}
+	for {
+		kinds, err := p.Kube.Discovery().ServerResourcesForGroupVersion(networkingv1.SchemeGroupVersion.String())
+		switch {
+		case err == nil:
+			return slices.ContainsFunc(kinds.APIResources, func(r metav1.APIResource) bool { return r.Name == "servicecidrs" })
+		case apierrors.IsNotFound(err):
+			return false
+		}
+		p.Log.Warn("cannot tell whether there are ServiceCIDRs: will ask again", "err", err)
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(backoff.Step()):
+		}
+	}
 }
 
 func (p *Provider) queues() []*queue {
@@ -296,11 +368,12 @@ func (p *Provider) loop(ctx context.Context) {
 		case <-p.poolsChanged:
 			p.loadPools()
 			p.serveWaiting()
-		case <-p.changed:
+			p.reassign()
+		case <-p.opened:
 			p.serveWaiting()
 		case <-sweep.C:
 			p.sweep()
-			p.serveWaiting()
+			p.alloc.open() // all that wait are looked at once in a while, whatever was missed
 		}
 	}
 }
@@ -339,7 +412,7 @@ type handlers[T any] struct {
 }
 
 // on makes an informer tell of changes, and adds to synced whether what is there at the start has been told.
-func on[T runtime.Object](synced *[]cache.InformerSynced, inf cache.SharedIndexInformer, h handlers[T]) error {
+func on[T runtime.Object](all *[]synced, inf cache.SharedIndexInformer, h handlers[T]) error {
 	if err := inf.SetTransform(slim); err != nil {
 		return err
 	}
@@ -357,7 +430,7 @@ func on[T runtime.Object](synced *[]cache.InformerSynced, inf cache.SharedIndexI
 	if err != nil {
 		return err
 	}
-	*synced = append(*synced, reg.HasSynced)
+	*all = append(*all, synced{fmt.Sprintf("%T", none), reg.HasSynced})
 	return nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,7 +43,7 @@ func TestLifeOfAService(t *testing.T) {
 		w.wantAddress("dual", "192.0.2.1 2001:db8::")
 		w.wantAddress("internal", "")
 		w.wantAddress("foreign", "")
-		if got := w.eventsAbout("web"); len(got) != 3 || !strings.HasPrefix(got[len(got)-1], "EnsuredLoadBalancer") {
+		if got := w.eventsAbout("web"); len(got) != 2 || !strings.HasPrefix(got[len(got)-1], "EnsuredLoadBalancer") {
 			t.Errorf("events %q", got)
 		}
 
@@ -500,31 +499,5 @@ func TestTwoControllers(t *testing.T) {
 		if got := len(w.vips()); got != 2*services {
 			t.Errorf("%d VIPs; want %d", got, 2*services)
 		}
-	})
-}
-
-// An API server that fails costs nothing but time: below the stock controller's five minutes.
-func TestWritesThatFail(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.controller()
-		w.pool("default", "192.0.2.0/30")
-		var broken atomic.Bool
-		broken.Store(true)
-		w.fake.PrependReactor("create", "vips", func(clienttesting.Action) (bool, runtime.Object, error) {
-			return broken.Load(), nil, fmt.Errorf("etcd is not there")
-		})
-		w.service("web")
-		if len(w.vips()) > 0 {
-			t.Error("a VIP although none could be written")
-		}
-		if w.sole {
-			w.wantWaiting("web", "WriteFailed", "etcd is not there")
-		} else {
-			w.wantAddress("web", "")
-		}
-		broken.Store(false)
-		time.Sleep(retryWrite + time.Second)
-		w.settle()
-		w.wantAddress("web", "192.0.2.0")
 	})
 }

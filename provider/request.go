@@ -85,6 +85,11 @@ func (p *Provider) wants(svc *corev1.Service) bool {
 		(svc.Spec.LoadBalancerClass == nil || *svc.Spec.LoadBalancerClass == p.Class)
 }
 
+// serves reports whether a Service is to have addresses of us: one for us that is not on its way out.
+func (p *Provider) serves(svc *corev1.Service) bool {
+	return p.wants(svc) && svc.DeletionTimestamp == nil
+}
+
 func nameOf(o metav1.Object) cluster.Name {
 	return cluster.Name{Namespace: o.GetNamespace(), Name: o.GetName()}
 }

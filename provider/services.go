@@ -4,6 +4,7 @@ import (
 	"maps"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/utils/ptr"
 
@@ -11,34 +12,62 @@ import (
 )
 
 // serviceChanged looks for what the stock controller passes over: changes of labels, selector and IP family policy, which
-// decide about addresses here, and a status that somebody else has edited.
+// decide about addresses here, and a status or a finalizer that somebody else has edited.
 func (p *Provider) serviceChanged(old, svc *corev1.Service) {
-	asks := p.describe(svc)
-	if old == nil || !p.wants(svc) || !p.isReady() {
+	p.describe(svc)
+	if old == nil || !p.isReady() {
 		return
 	}
-	if asks || !maps.Equal(old.Annotations, svc.Annotations) {
-		notify(p.changed) // what it asks for is kept from others; whom it shares with may have waited for it
+	name := nameOf(svc)
+	if !p.serves(svc) {
+		if p.serves(old) {
+			p.waiting.remove(name)
+			p.tellNothing(svc)
+		}
+		return
 	}
 	passedOver := !maps.Equal(old.Labels, svc.Labels) || !maps.Equal(old.Spec.Selector, svc.Spec.Selector) ||
 		ptr.Deref(old.Spec.IPFamilyPolicy, "") != ptr.Deref(svc.Spec.IPFamilyPolicy, "")
 	switch {
 	case passedOver, p.statusRight(old) && !p.statusRight(svc):
 		p.wake.up(svc)
-	case p.conditionEntry(nameOf(svc)) != nil:
-		p.conditions.AddAfter(nameOf(svc).String(), alongWith)
+	case p.statusPatch(name) != nil:
+		p.conditions.AddAfter(name.String(), alongWith)
 	}
 }
 
-// describe notes what a Service wants. It reports whether it asks for addresses by name.
-func (p *Provider) describe(svc *corev1.Service) (asks bool) {
-	if !p.wants(svc) || svc.DeletionTimestamp != nil {
+// serviceDeleted forgets a Service. What VIPs say is its is given back after a look at the API server.
+func (p *Provider) serviceDeleted(svc *corev1.Service) {
+	name := nameOf(svc)
+	p.alloc.undescribe(name)
+	p.forget(name)
+	rest := p.alloc.drop(name)
+	if !p.isReady() {
+		return
+	}
+	p.wake.gone(svc)
+	for _, a := range rest {
+		p.garbage.Add(cluster.VIPName(a))
+	}
+}
+
+// forget takes a Service out of all that is kept of Services that exist.
+func (p *Provider) forget(s cluster.Name) {
+	p.waiting.remove(s)
+	p.told.forget(s)
+	p.left.take(s)
+	p.cleared.take(s)
+	p.succeeded(s)
+}
+
+// describe notes what a Service wants.
+func (p *Provider) describe(svc *corev1.Service) {
+	if !p.serves(svc) {
 		p.alloc.undescribe(nameOf(svc))
-		return false
+		return
 	}
 	r, _ := p.request(svc)
 	p.alloc.describe(r)
-	return len(r.Ask.Addresses) > 0
 }
 
 // describeNamespace notes anew what the Services of a namespace want, after its labels have changed.
@@ -52,11 +81,19 @@ func (p *Provider) describeNamespace(namespace string) {
 	}
 }
 
-// wakeService wakes the stock controller for a Service, if it is one for us.
+// wakeService wakes the stock controller for a Service, if it is one for us or was.
 func (p *Provider) wakeService(s cluster.Name) {
-	if svc, err := p.services.Services(s.Namespace).Get(s.Name); err == nil && p.wants(svc) {
+	if svc, err := p.services.Services(s.Namespace).Get(s.Name); err == nil {
 		p.wake.up(svc)
+	} else {
+		p.wake.gone(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: s.Name}})
 	}
+}
+
+// stillServed reports whether a Service exists and is one for us, as far as is known.
+func (p *Provider) stillServed(s cluster.Name) bool {
+	svc, err := p.services.Services(s.Namespace).Get(s.Name)
+	return err == nil && p.serves(svc)
 }
 
 // isReady reports whether everything has been read once.

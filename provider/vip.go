@@ -83,11 +83,19 @@ func specOf(a netip.Addr, c ipam.Claim) v1alpha1.VIPSpec {
 
 // usersOf lists the Services of a claim so that the list fits a column.
 func usersOf(c ipam.Claim) string {
-	names := make([]string, len(c.Users))
+	names := make([]cluster.Name, len(c.Users))
 	for i, u := range c.Users {
-		names[i] = u.Service.String()
+		names[i] = u.Service
 	}
-	return short(names)
+	return short(stringsOf(names))
+}
+
+func stringsOf(names []cluster.Name) []string {
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = n.String()
+	}
+	return out
 }
 
 // short writes a list so that it fits a column.

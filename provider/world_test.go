@@ -26,6 +26,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/managedfields"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/gentype"
 	"k8s.io/client-go/informers"
@@ -46,18 +47,41 @@ import (
 type world struct {
 	*testing.T
 	sole    bool
+	class   string
 	kube    *fake.Clientset
 	seamark *client.Client
 	fake    *clienttesting.Fake // of the Seamark objects
 	events  *record.FakeRecorder
+	// onEvent is called when the provider makes an event.
+	onEvent func(reason string)
 
 	mu          sync.Mutex
 	stockEvents map[string][]string
 }
 
+// Event is that of a record.EventRecorder.
+func (w *world) Event(obj runtime.Object, kind, reason, message string) {
+	if w.onEvent != nil {
+		w.onEvent(reason)
+	}
+	w.events.Event(obj, kind, reason, message)
+}
+
+// recorder is the rest of a record.EventRecorder.
+type recorder struct {
+	record.EventRecorder
+	w *world
+}
+
+func (r recorder) Event(obj runtime.Object, kind, reason, message string) {
+	r.w.Event(obj, kind, reason, message)
+}
+
 // TestMain keeps the stock controller's log out of the tests' output.
 func TestMain(m *testing.M) {
 	klog.SetLogger(logr.Discard())
+	// Another of its handlers sleeps until a second after the last error, which in a bubble may be years ahead.
+	utilruntime.ErrorHandlers = utilruntime.ErrorHandlers[:1]
 	os.Exit(checkCalls(m))
 }
 
@@ -70,8 +94,9 @@ func inWorld(t *testing.T, f func(w *world)) {
 
 func inOneWorld(t *testing.T, sole bool, f func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{T: t, sole: sole, kube: fake.NewClientset(), events: record.NewFakeRecorder(1000), stockEvents: map[string][]string{}}
+		w := &world{T: t, sole: sole, class: v1alpha1.LoadBalancerClass, kube: fake.NewClientset(), events: record.NewFakeRecorder(1000), stockEvents: map[string][]string{}}
 		w.kube.PrependReactor("create", "events", w.noteEvent)
+		w.kube.PrependReactor("patch", "services", w.forbidFinalizers)
 		w.seamark, w.fake = fakeSeamark(t)
 		w.must(w.kube.Tracker().Add(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}))
 		f(w)
@@ -82,18 +107,37 @@ func inOneWorld(t *testing.T, sole bool, f func(w *world)) {
 
 // controller starts a controller and returns what stops it.
 func (w *world) controller() (stop func()) {
+	lead, stop, _ := w.standby()
+	lead()
+	return stop
+}
+
+// standby starts a controller that watches, and returns what makes it lead and what stops it.
+func (w *world) standby() (lead, stop func(), p *Provider) {
 	ctx, cancel := context.WithCancel(w.Context())
-	p, err := New(Config{Kube: w.kube, Seamark: w.seamark, Events: w.events, Log: slog.New(slog.DiscardHandler), Class: v1alpha1.LoadBalancerClass, Sole: w.sole})
+	p, err := New(Config{Kube: w.kube, Seamark: w.seamark, Events: recorder{w.events, w}, Log: slog.New(slog.DiscardHandler), Class: w.class, Sole: w.sole})
 	w.must(err)
 	shared := informers.NewSharedInformerFactory(w.kube, 0)
 	p.SetInformers(shared)
-	stock, err := servicecontroller.New(p, p.Client(w.kube), p.Services(shared.Core().V1().Services()), shared.Core().V1().Nodes(), "kubernetes", nil)
-	w.must(err)
 	var wg sync.WaitGroup
-	wg.Go(func() { stock.Run(ctx, 8, controllersmetrics.NewControllerManagerMetrics("test")) })
-	wg.Go(func() { _ = p.Run(ctx) })
 	shared.Start(ctx.Done())
+	wg.Go(func() { p.Watch(ctx) })
 	w.settle()
+	lead = func() {
+		p.SetInformers(shared) // k8s.io/cloud-provider does
+		stock, err := servicecontroller.New(p, p.Client(w.kube), p.Services(shared.Core().V1().Services()), shared.Core().V1().Nodes(), "kubernetes", nil)
+		w.must(err)
+		shared.Start(ctx.Done())
+		wg.Go(func() { _ = p.Run(ctx) })
+		wg.Go(func() {
+			select {
+			case <-p.Ready():
+				stock.Run(ctx, 8, controllersmetrics.NewControllerManagerMetrics("test"))
+			case <-ctx.Done():
+			}
+		})
+		w.settle()
+	}
 	stop = sync.OnceFunc(func() {
 		cancel()
 		wg.Wait()
@@ -104,7 +148,27 @@ func (w *world) controller() (stop func()) {
 		w.settle()
 	})
 	w.Cleanup(stop)
-	return stop
+	return lead, stop, p
+}
+
+// forbidFinalizers stands in for the API server, which lets nobody add a finalizer to what is being deleted.
+func (w *world) forbidFinalizers(a clienttesting.Action) (bool, runtime.Object, error) {
+	p := a.(clienttesting.PatchAction)
+	have, err := w.kube.Tracker().Get(a.GetResource(), a.GetNamespace(), p.GetName())
+	if err != nil {
+		return true, nil, err
+	}
+	svc := have.(*corev1.Service)
+	var patch struct{ Metadata struct{ Finalizers []string } }
+	if err := json.Unmarshal(p.GetPatch(), &patch); err != nil {
+		return true, nil, err
+	}
+	for _, f := range patch.Metadata.Finalizers {
+		if svc.DeletionTimestamp != nil && !slices.Contains(svc.Finalizers, f) {
+			return true, nil, apierrors.NewForbidden(a.GetResource().GroupResource(), svc.Name, errors.New("no new finalizers can be added if the object is being deleted"))
+		}
+	}
+	return false, nil, nil
 }
 
 // settle lets the short delays pass that changes are gathered in.
@@ -113,6 +177,12 @@ func (w *world) settle() {
 		time.Sleep(settle)
 		synctest.Wait()
 	}
+}
+
+// soon lets the second pass in which Services that wait are to be served.
+func (w *world) soon() {
+	time.Sleep(time.Second)
+	synctest.Wait()
 }
 
 func (w *world) must(err error) {

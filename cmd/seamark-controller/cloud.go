@@ -30,14 +30,18 @@ import (
 const addressController = "seamark-address-controller"
 
 // newCloud returns what makes the provider, for Services without class and of the class that the flag names when it is
-// called. It has no way to return an error; there is none after preflightChecks has connected with the same configuration.
-func newCloud(class *string) func(c *config.CompletedConfig) cloudprovider.Interface {
+// called, and has it read everything until ctx ends: a replica that leads later is then ready for it. It has no way to return
+// an error; there is none after preflightChecks has connected with the same configuration.
+func newCloud(ctx context.Context, class *string) func(c *config.CompletedConfig) cloudprovider.Interface {
 	return func(c *config.CompletedConfig) cloudprovider.Interface {
 		p, err := newProvider(c, *class)
 		if err != nil {
 			klog.ErrorS(err, "cannot start")
 			klog.FlushAndExit(klog.ExitFlushTimeout, 1)
 		}
+		p.SetInformers(c.SharedInformers)
+		c.SharedInformers.Start(ctx.Done())
+		go p.Watch(ctx)
 		return p
 	}
 }
@@ -97,6 +101,12 @@ func startServiceController(ctx context.Context, ic app.ControllerInitContext, c
 	if err != nil {
 		return nil, false, err
 	}
-	go s.Run(ctx, int(c.ComponentConfig.ServiceController.ConcurrentServiceSyncs), cc.ControllerManagerMetrics)
+	go func() {
+		select {
+		case <-p.Ready():
+			s.Run(ctx, int(c.ComponentConfig.ServiceController.ConcurrentServiceSyncs), cc.ControllerManagerMetrics)
+		case <-ctx.Done():
+		}
+	}()
 	return nil, true, nil
 }

@@ -72,7 +72,7 @@ func newCommand(ctx context.Context) (*cobra.Command, error) {
 	class := v1alpha1.LoadBalancerClass
 	var flags cliflag.NamedFlagSets
 	flags.FlagSet("seamark").StringVar(&class, "load-balancer-class", class, "")
-	cmd := app.NewCloudControllerManagerCommand(o, newCloud(&class), controllers(), names.CCMControllerAliases(), flags, ctx.Done())
+	cmd := app.NewCloudControllerManagerCommand(o, newCloud(ctx, &class), controllers(), names.CCMControllerAliases(), flags, ctx.Done())
 	cmd.Use = "seamark-controller"
 	cmd.Short = "Give Services of type LoadBalancer their addresses"
 	cmd.Long = description
