@@ -24,6 +24,8 @@ type world struct {
 	ends  [2]*end
 	queue events
 	net   network
+	// least multiplier that is configured.
+	least uint8
 }
 
 // network is what happens to packets.
@@ -32,6 +34,8 @@ type network struct {
 	delay   time.Duration // at most
 	reorder bool          // also duplicates
 	cut     [2]bool       // packets sent by that end are lost
+	// polls: the first packet with Poll and the first with Final of each sequence are lost
+	polls bool
 }
 
 // end is a machine whose clock runs a little fast or slow.
@@ -46,6 +50,8 @@ type end struct {
 	at        time.Time
 	maxRx     time.Duration // the longest MinRx that was ever configured
 	downs     int
+	// lost says whether a Poll and a Final were lost in this poll sequence of this end
+	lost struct{ poll, final bool }
 }
 
 type event struct {
@@ -74,11 +80,14 @@ func (w *world) randomConfig() Config {
 	pick := func() time.Duration {
 		return []time.Duration{10, 20, 50, 100, 300, 1000, 2000}[w.rnd.IntN(7)] * ms
 	}
-	return Config{MinTx: pick(), MinRx: pick(), Multiplier: uint8(1 + w.rnd.IntN(5))}
+	return Config{MinTx: pick(), MinRx: pick(), Multiplier: w.least + uint8(w.rnd.IntN(5))}
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
-	w := &world{t: t, seed: seed, rnd: rand.New(rand.NewPCG(seed, 1))}
+	w := &world{t: t, seed: seed, rnd: rand.New(rand.NewPCG(seed, 1)), least: 1}
+	if seed%2 == 0 {
+		w.least = 4 // so that lost polls are no reason to go down
+	}
 	for i := range w.ends {
 		e := &end{config: w.randomConfig(), rate: 0.99 + 0.02*w.rnd.Float64()}
 		e.config.Passive = i == 1 && w.rnd.IntN(4) == 0
@@ -120,7 +129,7 @@ func (w *world) output(from int, out Output) {
 				w.fatalf("end %d sends a packet that nobody accepts (%s): %+v", from, v, p)
 			}
 		}
-		if w.net.cut[from] || w.rnd.Float64() < w.net.loss {
+		if w.net.cut[from] || w.rnd.Float64() < w.net.loss || w.net.polls && w.losesPoll(from, &p) {
 			continue
 		}
 		for range 1 + w.rnd.IntN(20)/19*btoi(w.net.reorder) {
@@ -132,6 +141,19 @@ func (w *world) output(from int, out Output) {
 			heap.Push(&w.queue, event{at, 1 - from, p})
 		}
 	}
+}
+
+func (w *world) losesPoll(from int, p *packet.Control) (lost bool) {
+	e, other := w.ends[from], w.ends[1-from]
+	switch {
+	case p.Final:
+		lost, other.lost.final = !other.lost.final, true
+	case p.Poll:
+		lost, e.lost.poll = !e.lost.poll, true
+	default:
+		e.lost.poll, e.lost.final = false, false
+	}
+	return lost
 }
 
 func btoi(b bool) int {
@@ -209,12 +231,14 @@ func simulate(t *testing.T, seed uint64) {
 	w.net = network{loss: 0.2 * w.rnd.Float64(), delay: time.Duration(w.rnd.IntN(20)) * ms, reorder: true}
 	w.reach("both ends up over a bad network", 10*time.Minute, w.bothUp)
 
-	// Over a good network the session never goes down, whatever is configured at either end.
+	// Over a good network the session never goes down, whatever is configured at either end; also if packets of each poll
+	// sequence are lost, where the multiplier allows for it.
 	w.net = network{delay: ms / 2}
 	w.run(ms * 30) // what is still under way
 	w.reach("both ends up over a good network", time.Minute, w.bothUp)
 	w.run(20 * time.Second)
 	w.reach("both ends up over a good network", time.Minute, w.bothUp)
+	w.net.polls = w.least > 1
 	downs := [2]int{w.ends[0].downs, w.ends[1].downs}
 	for range 20 {
 		e := w.ends[w.rnd.IntN(2)]
@@ -237,6 +261,8 @@ func simulate(t *testing.T, seed uint64) {
 			w.fatalf("end %d has not the agreed timers: %s %s %s", i, e.TxInterval(), e.RxInterval(), e.DetectionTime())
 		}
 	}
+
+	w.net.polls = false
 
 	// A cut is seen by each end within its detection time. With a cut of one direction the other end is told, or, by one that
 	// is passive and has forgotten the peer, hears nothing more.
