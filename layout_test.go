@@ -23,7 +23,7 @@ type rule struct {
 
 var rules = []rule{
 	{
-		from:    []string{"/cluster", "/provider/ipam", "/speaker/plan", "/speaker/elect", "/proxy/ruleset", "/dns/zone"},
+		from:    []string{"/cluster", "/provider/ipam", "/speaker/plan", "/speaker/elect", "/speaker/bfd/packet", "/speaker/bfd/fsm", "/proxy/ruleset", "/dns/zone"},
 		notTo:   []string{"k8s.io/", "log", "time/tzdata", "os", "net/http", "github.com/", "golang.org/", "sigs.k8s.io/"},
 		except:  []string{module + "/cluster", "github.com/miekg/dns"},
 		because: "it is pure: the same input gives the same output, so it can be tested with tables and reasoned about; clients, logs and sockets belong to the shells around it",

@@ -115,22 +115,22 @@ func (s *Speaker) receive(now time.Time, d *datagram) {
 
 // judge decides on a packet. The session of a packet that is not accepted is the one that it may have been meant for, if any.
 func (s *Speaker) judge(d *datagram) (packet.Control, *session, packet.Verdict) {
-	fromPeer, match := s.ofPeer(d)
-	if d.ttl != 255 {
-		return packet.Control{}, fromPeer, packet.Routed
+	c, verdict := packet.Control{}, packet.Routed
+	if d.ttl == ttl {
+		c, verdict = packet.Parse(d.payload)
 	}
-	c, verdict := packet.Parse(d.payload)
-	if verdict != packet.Accepted {
-		return c, fromPeer, verdict
+	named := s.byDiscriminator[c.YourDiscriminator]
+	if verdict == packet.Accepted && named != nil {
+		return c, named, named.accepts(d)
 	}
-	if c.YourDiscriminator == 0 {
-		return c, fromPeer, match
+	from, where := s.ofPeer(d)
+	switch {
+	case verdict != packet.Accepted:
+		return c, from, verdict
+	case c.YourDiscriminator != 0:
+		return c, from, packet.UnknownSession
 	}
-	n := s.byDiscriminator[c.YourDiscriminator]
-	if n == nil {
-		return c, fromPeer, packet.UnknownSession
-	}
-	return c, n, n.accepts(d)
+	return c, from, where
 }
 
 // ofPeer finds the session by where the packet came from.

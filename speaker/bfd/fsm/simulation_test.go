@@ -290,13 +290,16 @@ func simulate(t *testing.T, seed uint64) {
 	w.net.cut = [2]bool{}
 	w.reach("both ends up again", time.Minute, w.bothUp)
 
-	// A restart of one end is noticed by the other, and the session comes back.
 	w.run(5 * time.Second)
+	w.restartAndEnd()
+}
+
+// restartAndEnd: a restart of one end is noticed by the other, and the session comes back; an orderly end is no failure.
+func (w *world) restartAndEnd() {
 	w.restart(w.rnd.IntN(2))
 	w.run(5 * time.Second)
 	w.reach("both ends up after a restart", time.Minute, w.bothUp)
 
-	// An orderly end is no failure.
 	leaving := w.rnd.IntN(2)
 	w.output(leaving, w.ends[leaving].Shutdown(w.clock(w.ends[leaving])))
 	w.run(10 * ms)
