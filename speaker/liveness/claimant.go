@@ -335,6 +335,7 @@ func (m *Member) persist(now Time, o *own) {
 		o.failures++
 		backoff := m.cfg.Interval << min(o.failures-1, 5)
 		o.retry = now.Add(backoff/2 + time.Duration(m.random()%uint64(backoff)))
+		m.recheckAt = min(m.recheckAt, o.retry)
 		m.intendOwn(now, o, Waiting)
 	default:
 		m.recheckAt = min(m.recheckAt, o.claimed.Add(m.patience(o)))
@@ -377,5 +378,6 @@ func (m *Member) attempt(now Time, o *own, possible map[mask]bool) {
 	}
 	if ok || o.Policy == Serve && !o.rival && m.serving() {
 		m.intendOwn(now, o, Claiming)
+		m.recheckAt = min(m.recheckAt, now.Add(m.cfg.Interval))
 	}
 }

@@ -32,11 +32,18 @@ type world struct {
 	// lockedBy is the node that holds the segment's lock, -1 for none; nil lock: there is none.
 	lock *lock
 
+	// version is that of the members in the API.
+	version int
+
 	// mutant changes what is called production code here, to see that it would be noticed.
 	mutant mutant
 	// violations are what must not happen, in words.
 	violations []string
-	log        func(format string, args ...any)
+	// starved: the violation is that nobody answers.
+	starved bool
+	// gaps counts moments in which two nodes answered that belong to strangers.
+	gaps int
+	log  func(format string, args ...any)
 }
 
 // mutant breaks the protocol in one way.
@@ -74,6 +81,7 @@ type node struct {
 	due    int64
 	// members is what this node's view of the API says, stale if it does not follow.
 	members []string
+	version int
 	stale   bool
 	// fixed is a set of addresses that this node wants whatever the others do; nil: it goes by elect.
 	fixed  []netip.Addr
@@ -83,6 +91,8 @@ type node struct {
 	// let is until when a mutant's reply path answers for an address that was let go, held what it held at the last look.
 	let  map[netip.Addr]int64
 	held map[netip.Addr]bool
+	// knew are the electorates that the process ever reckoned with.
+	knew map[uint64]bool
 }
 
 func (n *node) clock() Time { return Time(n.offset + int64(float64(n.w.now)*n.rate)) }
@@ -154,6 +164,7 @@ func (n *node) start() {
 		n.w.mutant.born(m)
 	}
 	n.m, n.wanted, n.inbox, n.paused, n.due = m, nil, nil, false, 0
+	n.knew = map[uint64]bool{}
 	n.m.SetMembers(n.clock(), n.members)
 	n.turn()
 }
@@ -193,12 +204,12 @@ func (n *node) pause(d time.Duration) {
 	})
 }
 
-// api tells the node the members, unless it does not hear of them.
-func (n *node) api(members []string) {
-	if n.stale {
+// api tells the node the members of a version of the API, unless it does not hear of them, or knows newer ones.
+func (n *node) api(members []string, version int) {
+	if n.stale || version < n.version {
 		return
 	}
-	n.members = members
+	n.members, n.version = members, version
 	if n.m != nil && !n.paused {
 		n.step()
 		n.m.SetMembers(n.clock(), members)
@@ -253,6 +264,10 @@ func (n *node) turn() {
 }
 
 func (n *node) schedule() {
+	n.knew[n.m.elect.current.Hash] = true
+	for _, o := range n.m.elect.others {
+		n.knew[o.Hash] = true
+	}
 	at := max(n.real(n.m.Next()), n.w.now+1)
 	if n.due > n.w.now && n.due <= at {
 		return
@@ -367,10 +382,47 @@ func (w *world) check() {
 			if n.policy == Serve && !w.connected(first, i) {
 				continue
 			}
+			if w.strangers(w.nodes[first], n) {
+				w.gaps++
+				continue
+			}
 			w.violations = append(w.violations, fmt.Sprintf("%v: %s and %s both answer for %s", time.Duration(w.now), w.nodes[first].name, n.name, vip))
 			return
 		}
 	}
+}
+
+// strangers says whether two owners are in the one situation that the protocol does not cover: they go by different
+// members, the processes on one side have never heard of the members that the other side goes by, and neither side hears
+// the other. New nodes came, or all old ones restarted, while those who stayed neither heard of it from the API nor hear
+// them on the segment.
+func (w *world) strangers(a, b *node) bool {
+	if a.m.elect.current.Hash == b.m.elect.current.Hash {
+		return false
+	}
+	sides := [2][]*node{w.company(a), w.company(b)}
+	for _, x := range sides[0] {
+		for _, y := range sides[1] {
+			if x == y || x.m.hears(y.m.self) || y.m.hears(x.m.self) {
+				return false
+			}
+		}
+	}
+	never := func(side []*node, hash uint64) bool {
+		return !slices.ContainsFunc(side, func(n *node) bool { return n.knew[hash] })
+	}
+	return never(sides[0], b.m.elect.current.Hash) || never(sides[1], a.m.elect.current.Hash)
+}
+
+// company is a node and those that it hears.
+func (w *world) company(a *node) []*node {
+	out := []*node{a}
+	for _, n := range w.nodes {
+		if n.m != nil && n != a && a.m.hears(n.m.self) {
+			out = append(out, n)
+		}
+	}
+	return out
 }
 
 // connected says whether there is any way from one node to the other, over nodes and in whatever direction, so that a
