@@ -51,6 +51,8 @@ type Ack struct {
 	Claims, Verdicts uint32
 	// Pending: the node has yet to prove that it is not a recording. It is neither alive to the sender nor granted anything.
 	Pending bool
+	// Mutual: the node hears the sender, too.
+	Mutual bool
 }
 
 // Intent is what a node has in mind with an address.

@@ -3,6 +3,7 @@ package liveness
 import (
 	"fmt"
 	"slices"
+	"time"
 )
 
 // forever is after every instant.
@@ -57,8 +58,11 @@ type Member struct {
 	cutOff, served bool
 	recheck        bool
 	recheckAt      Time
-	witness        [witnesses]Time
-	leases         *Leases
+	// gateway and locked are until when the witnesses speak for this node.
+	gateway, locked Time
+	// probed is when the newest probe was sent that the gateway answered, reached since when it has all the time.
+	probed, reached Time
+	leases          *Leases
 
 	// What is sent. sent are the times at which the heartbeats with the last numbers were sent.
 	seq                      uint32
@@ -87,7 +91,7 @@ func New(now Time, cfg Config) (*Member, error) {
 		quiet: true, quietUntil: now.Add(cfg.Quiet), seats: seats{at: map[AddressID]*seat{}},
 		own: map[AddressID]*own{}, lost: now, recheckAt: forever, leases: &Leases{},
 		lastBeat: Never, nextBeat: now, changed: true, twin: Never,
-		witness: [witnesses]Time{Never, Never},
+		gateway: Never, locked: Never, probed: Never, reached: Never,
 	}
 	m.base = m.groupOf(mask{}, false)
 	m.view = m.build()
@@ -134,6 +138,9 @@ func (m *Member) isMember() bool {
 	_, ok := slices.BinarySearch(m.elect.members, m.self)
 	return ok
 }
+
+// ago returns how long ago an instant was.
+func (m *Member) ago(t Time) time.Duration { return m.now.Sub(t) }
 
 // adopt goes by the members that are wanted, at once or when older ones are retired.
 func (m *Member) adopt(now Time) {
@@ -262,7 +269,7 @@ func (m *Member) Tick(now Time) []Outgoing {
 }
 
 func (m *Member) lose(p *peer) {
-	p.silent, p.fresh = true, false
+	p.silent, p.silentSince = true, m.now
 	m.fallSilent(p)
 	if p.slot >= 0 {
 		for _, o := range m.owned {

@@ -16,10 +16,11 @@ type peer struct {
 	heard Time
 	// detect is for how long it must be silent to count as gone, as it says itself.
 	detect time.Duration
-	// silent is true from the detection time after the last heartbeat until the next.
-	silent bool
-	bye    bool
-	window window
+	// silent is true from the detection time after the last heartbeat, which was silentSince, until the next.
+	silent      bool
+	silentSince Time
+	bye         bool
+	window      window
 	// newest is the sequence number that the fields below are of.
 	newest uint32
 	quiet  bool
@@ -30,11 +31,12 @@ type peer struct {
 	electorateSince Time
 	goesBy          []uint64
 
-	// pending is another incarnation that has yet to prove that it is not a recording.
+	// pending is another incarnation that has yet to prove that it is not a recording, when it was heard last, and since
+	// when there has been one all the time.
 	pending struct {
 		incarnation uint64
 		seq         uint32
-		at          Time
+		at, since   Time
 	}
 
 	// claimed is which of its claims have arrived; intents are those claims and order lists their addresses.
@@ -44,8 +46,9 @@ type peer struct {
 	// judged is which of its verdicts have arrived; judgements are those on my claims.
 	judged     replica
 	judgements map[AddressID]judgement
-	// hears are the nodes that it hears, sorted.
-	hears []NodeID
+	// hearsMe: it hears this node. hears are the nodes that it hears and is heard by, sorted.
+	hearsMe bool
+	hears   []NodeID
 
 	// acked is when the newest of my heartbeats was sent that it acknowledged in a way that counts, and ackedClaims the
 	// version of my claims up to which it had judged then.
@@ -78,7 +81,7 @@ func (p *peer) isPending(now Time, wait time.Duration) bool {
 // alive says whether the node is heard, in an incarnation that has proved itself.
 func (p *peer) alive() bool { return p.incarnation != 0 && !p.silent }
 
-// hearsNode says whether it hears another.
+// hearsNode says whether it and another node hear each other.
 func (p *peer) hearsNode(id NodeID) bool {
 	_, ok := slices.BinarySearch(p.hears, id)
 	return ok
@@ -87,13 +90,13 @@ func (p *peer) hearsNode(id NodeID) bool {
 // begin starts a new incarnation. What was known of the one before is of no use.
 func (p *peer) begin(incarnation uint64) {
 	*p = peer{
-		id: p.id, slot: p.slot, incarnation: incarnation, silent: true, acked: Never,
+		id: p.id, slot: p.slot, incarnation: incarnation, silent: true, silentSince: p.silentSince, acked: Never,
 		electorate: p.electorate, electorateSince: p.electorateSince,
 		intents: map[AddressID]intent{}, judgements: map[AddressID]judgement{},
 	}
 }
 
-// updateHears takes over whom the peer hears; it returns whether that is a change.
+// updateHears takes over whom the peer hears and is heard by; it returns whether that is a change.
 func (p *peer) updateHears(h Heard) bool {
 	if h.From > h.To {
 		return false
@@ -102,7 +105,7 @@ func (p *peer) updateHears(h Heard) bool {
 	i := lo
 	same := true
 	for _, a := range h.Acks {
-		if a.Pending {
+		if !a.Mutual {
 			continue
 		}
 		if same = i < len(p.hears) && p.hears[i] == a.Node; !same {
@@ -119,7 +122,7 @@ func (p *peer) updateHears(h Heard) bool {
 	}
 	ids := make([]NodeID, 0, len(h.Acks))
 	for _, a := range h.Acks {
-		if !a.Pending {
+		if a.Mutual {
 			ids = append(ids, a.Node)
 		}
 	}

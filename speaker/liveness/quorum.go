@@ -2,30 +2,33 @@ package liveness
 
 import "time"
 
-// Witness is what else speaks for a node's being on the segment, where the other acceptors do not.
-type Witness uint8
-
-// The witnesses.
-const (
-	// Gateway: the default gateway answered this node. Others may have the same answer, so it helps only where a node that
-	// cannot be heard is dead or cut off from the gateway, too: it cannot tell a crash from a link that is broken between
-	// exactly those nodes.
-	Gateway Witness = iota
-	// Lease: this node alone holds a lock until then, such as a Lease object of the segment. It is as good as a vote.
-	Lease
-	witnesses
-)
-
-// SetWitness says until when a witness speaks for this node. A gateway's answer speaks for no longer than the term of a
-// lease; the lock's instant must be the end of the lock by this node's clock, less the error of the clocks.
-func (m *Member) SetWitness(now Time, w Witness, until Time) {
+// GatewayAnswered says that the default gateway answered a probe that was sent at an instant: what this node sent then
+// could be heard on the segment. Where half of the acceptors are missing and none of them can be heard to object, that
+// stands in for one of them, for as long as a node that heard the last heartbeat before the probe would wait. To take an
+// address from a node that has fallen silent, a probe must have been sent after that, so probe then, and the gateway must
+// have answered all through the node's silence: otherwise it is this node that was cut off.
+//
+// Others may have the same answer. It tells a node that is cut off from one that is not, but not a dead node from one to
+// which nothing gets through although both reach the gateway.
+func (m *Member) GatewayAnswered(now, probed Time) {
 	m.step(now)
-	if w == Gateway {
-		until = min(until, now.Add(m.cfg.term()))
+	heard := m.lastBeat
+	if heard > probed {
+		heard = probed.Add(-m.cfg.Interval)
 	}
-	if w < witnesses {
-		m.witness[w] = until
+	if m.gateway <= now {
+		m.reached = probed
 	}
+	m.probed, m.gateway = max(m.probed, probed), max(m.gateway, heard.Add(m.cfg.term()))
+	m.settle(now)
+}
+
+// LockedUntil says until when this node alone has a lock that all members of the segment go by, such as a Lease object. The
+// instant must be the end of the lock by this node's clock, less the error of the clocks. It is as good as a vote, and
+// counts where the number of acceptors is even.
+func (m *Member) LockedUntil(now, until Time) {
+	m.step(now)
+	m.locked = until
 	m.settle(now)
 }
 
@@ -67,27 +70,26 @@ func (m *Member) deadlineIn(e Electorate, missing mask) Time {
 		until = votes[k-1].Add(m.cfg.term())
 	}
 	half := len(e.Acceptors) / 2
-	if 2*half != len(e.Acceptors) || half == 0 {
+	if half == 0 || 2*half != len(e.Acceptors) {
 		half = maskBits
 	}
-	if lease := m.witness[Lease]; n >= half && lease > m.now {
-		until = max(until, min(lease, votes[half-1].Add(m.cfg.term())))
+	if n >= half && m.locked > m.now {
+		until = max(until, min(m.locked, votes[half-1].Add(m.cfg.term())))
 	}
-	if m.cfg.Minority && n > 0 && n < half {
-		half = n
+	witness, probed := m.gateway, m.probed
+	if probed < m.reached.Add(m.longest()) {
+		probed = Never
 	}
-	if n >= half && max(m.witness[Gateway], m.minorityLease()) > m.now && m.othersAreGone(e, missing) {
-		until = max(until, min(max(m.witness[Gateway], m.minorityLease()), votes[half-1].Add(m.cfg.term())))
+	if m.cfg.Minority {
+		half = min(half, max(n, 1))
+		if m.locked > witness { // a majority would not ask for the lock
+			witness, probed = m.locked, m.now
+		}
+	}
+	if n >= half && witness > m.now && m.othersAreGone(e, missing, probed) {
+		until = max(until, min(witness, votes[half-1].Add(m.cfg.term())))
 	}
 	return until
-}
-
-// minorityLease is until when the lock counts like the gateway's answer, because a majority would not ask for it.
-func (m *Member) minorityLease() Time {
-	if m.cfg.Minority {
-		return m.witness[Lease]
-	}
-	return Never
 }
 
 // ackedBy returns when this node sent the newest heartbeat that counts and that the acceptor in the slot acknowledged.
@@ -107,8 +109,8 @@ func (m *Member) ackedBy(slot, acceptors int) Time {
 }
 
 // othersAreGone says whether no acceptor that is missing can be heard to object: each has been silent for its detection
-// time, or the last that it said was yes, or that it has nothing to grant yet.
-func (m *Member) othersAreGone(e Electorate, missing mask) bool {
+// time when the gateway was probed, or the last that it said was yes, or that it has nothing to grant yet.
+func (m *Member) othersAreGone(e Electorate, missing mask, probed Time) bool {
 	for _, a := range e.Acceptors {
 		slot := m.slots[a]
 		if slot == m.selfSlot {
@@ -117,7 +119,7 @@ func (m *Member) othersAreGone(e Electorate, missing mask) bool {
 			}
 			continue
 		}
-		if m.isSilent(m.voters[slot]) {
+		if m.wasSilent(m.voters[slot], probed) {
 			continue
 		}
 		if p := m.voters[slot]; p == nil || !p.fresh || missing.has(slot) && !p.quiet {
@@ -127,12 +129,18 @@ func (m *Member) othersAreGone(e Electorate, missing mask) bool {
 	return true
 }
 
-// isSilent says whether nothing has been heard for as long as it takes, of a node that may never have been heard.
-func (m *Member) isSilent(p *peer) bool {
-	if p == nil || p.incarnation == 0 {
-		return m.now.Sub(m.listening) >= m.cfg.detect()
+// wasSilent says whether a node, which may never have been heard, has been silent since an instant. One that has to prove
+// itself is not silent, for as long as a living one takes for that.
+func (m *Member) wasSilent(p *peer, at Time) bool {
+	if at < m.listening.Add(m.cfg.detect()) {
+		return false
 	}
-	return p.silent
+	if p == nil {
+		return true
+	}
+	wait := max(p.detect, m.cfg.detect())
+	proving := p.isPending(m.now, wait) && m.ago(p.pending.since) < 4*wait
+	return p.silent && at >= p.silentSince && !proving
 }
 
 // longest is the longest detection time of any node that is known.

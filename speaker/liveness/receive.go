@@ -1,9 +1,6 @@
 package liveness
 
-import (
-	"slices"
-	"time"
-)
+import "slices"
 
 // Drop says why a heartbeat was not used.
 type Drop uint8
@@ -73,7 +70,7 @@ func (m *Member) peer(id NodeID) *peer {
 	if len(m.order) >= maxPeers && !m.forget() {
 		return nil
 	}
-	p := &peer{id: id, slot: -1, silent: true, heard: Never, acked: Never}
+	p := &peer{id: id, slot: -1, silent: true, silentSince: Never, heard: Never, acked: Never}
 	if slot, ok := m.slots[id]; ok {
 		p.slot = slot
 		m.voters[slot] = p
@@ -119,6 +116,7 @@ func (m *Member) introduce(now Time, p *peer, h *Heartbeat) Drop {
 		}
 	}
 	if !p.isPending(now, m.cfg.detect()) {
+		p.pending.since = now
 		m.urgent = true
 	}
 	p.pending.incarnation, p.pending.seq, p.pending.at = h.Incarnation, h.Seq, now
@@ -166,12 +164,21 @@ func (m *Member) hear(now Time, p *peer, h *Heartbeat) {
 	m.applyVerdicts(p, &h.Verdicts)
 	for i := range h.Heard.Acks {
 		if a := &h.Heard.Acks[i]; a.Node == m.self && a.Incarnation == uint32(m.cfg.Incarnation) && !a.Pending {
+			m.setHearsMe(p, newer, true)
 			m.acknowledged(now, p, h, a, known)
 			return
 		}
 	}
 	if newer && h.Heard.From <= m.self && m.self <= h.Heard.To {
 		p.fresh = false
+		m.setHearsMe(p, true, false)
+	}
+}
+
+func (m *Member) setHearsMe(p *peer, newer, hears bool) {
+	if newer && p.hearsMe != hears {
+		p.hearsMe = hears
+		m.changed, m.urgent = true, true
 	}
 }
 
@@ -282,6 +289,3 @@ func (m *Member) count(p *peer, sent Time, claims uint32) {
 		}
 	}
 }
-
-// since returns how long ago an instant was.
-func (m *Member) ago(t Time) time.Duration { return m.now.Sub(t) }

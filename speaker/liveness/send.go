@@ -17,8 +17,14 @@ func (m *Member) beat(now Time, regular bool) []Outgoing {
 	}
 	m.urgent = false
 	claims, verdicts := m.sentClaims, m.sentVerdicts
+	if claims < m.claims.version || verdicts < m.verdicts.version {
+		for _, p := range m.order {
+			p.resendAt, p.resendGap = Never, 0
+		}
+	}
 	if regular {
-		claims, verdicts = m.unacknowledged(now)
+		c, v := m.unacknowledged(now)
+		claims, verdicts = min(claims, c), min(verdicts, v)
 	}
 	w := &frames{m: m, to: m.audience()}
 	w.heard(now)
@@ -33,19 +39,24 @@ func (m *Member) beat(now Time, regular bool) []Outgoing {
 }
 
 // unacknowledged returns the versions of claims and verdicts from which on they must be sent, for some peer lacks them. One
-// that does not move on is waited for longer each time.
+// that does not move on is waited for longer each time, and longer still if it is not heard: it may hear this node all the
+// same.
 func (m *Member) unacknowledged(now Time) (claims, verdicts uint32) {
 	claims, verdicts = m.claims.version, m.verdicts.version
 	for _, p := range m.order {
 		lacksClaims := p.slot >= 0 && p.hasClaims < m.claims.version
-		if !p.alive() || !lacksClaims && p.hasVerdicts >= m.verdicts.version {
+		if p.incarnation == 0 || !lacksClaims && p.hasVerdicts >= m.verdicts.version {
 			p.resendAt, p.resendGap = Never, 0
 			continue
 		}
 		if now < p.resendAt {
 			continue
 		}
-		if p.resendGap = min(max(2*p.resendGap, m.cfg.Interval/2), time.Second); p.resendGap > m.cfg.Interval {
+		longest := time.Second
+		if p.silent {
+			longest = 8 * time.Second
+		}
+		if p.resendGap = min(max(2*p.resendGap, m.cfg.Interval/2), longest); p.resendGap > m.cfg.Interval {
 			p.resendAt = now.Add(p.resendGap)
 		}
 		if lacksClaims {
@@ -123,6 +134,7 @@ func (w *frames) heard(now Time) {
 	for _, p := range w.m.order {
 		ack := Ack{
 			Node: p.id, Incarnation: uint32(p.incarnation), Seq: p.newest, Claims: p.claimed.prefix, Verdicts: p.judged.prefix,
+			Mutual: p.hearsMe,
 		}
 		if !p.alive() {
 			if !p.isPending(now, w.m.cfg.detect()) {

@@ -26,10 +26,9 @@ type world struct {
 	// loss of frames, between 0 and 1, and whether some come twice or late.
 	loss     float64
 	disorder bool
-	// gateway says which nodes the default gateway answers, each gatewayEvery; 0: there is none.
-	gateway      []bool
-	gatewayEvery time.Duration
-	// lockedBy is the node that holds the segment's lock, -1 for none; nil lock: there is none.
+	// gateway says which nodes the default gateway answers, if there is one.
+	gateway []bool
+	// lock is the segment's, nil if there is none.
 	lock *lock
 
 	// version is that of the members in the API.
@@ -41,6 +40,8 @@ type world struct {
 	violations []string
 	// starved: the violation is that nobody answers.
 	starved bool
+	// calm is when nodes with the policy Serve have heard of each other after parts of the segment were joined.
+	calm int64
 	// gaps counts moments in which two nodes answered that belong to strangers.
 	gaps int
 	log  func(format string, args ...any)
@@ -379,7 +380,7 @@ func (w *world) check() {
 				first = i
 				continue
 			}
-			if n.policy == Serve && !w.connected(first, i) {
+			if n.policy == Serve && (!w.connected(first, i) || w.now < w.calm) {
 				continue
 			}
 			if w.strangers(w.nodes[first], n) {
@@ -445,11 +446,10 @@ func (w *world) connected(a, b int) bool {
 
 // gatewayAnswers has the gateway answer whom it can, from now on.
 func (w *world) gatewayAnswers(every time.Duration) {
-	w.gatewayEvery = every
 	for i, n := range w.nodes {
 		if n.m != nil && !n.paused && w.gateway[i] {
 			n.step()
-			n.m.SetWitness(n.clock(), Gateway, n.clock().Add(3*every))
+			n.m.GatewayAnswered(n.clock(), n.clock())
 			n.decide()
 			n.turn()
 		}
@@ -468,7 +468,7 @@ func (w *world) renewLock(every time.Duration) {
 	if n := w.nodes[l.holder]; n.m != nil && !n.paused {
 		l.until = w.now + int64(l.term)
 		n.step()
-		n.m.SetWitness(n.clock(), Lease, n.clock().Add(l.term*97/100))
+		n.m.LockedUntil(n.clock(), n.clock().Add(l.term*97/100))
 		n.decide()
 		n.turn()
 	}

@@ -28,8 +28,8 @@ type NodeView struct {
 	Name string
 	// Heard: this node hears it.
 	Heard bool
-	// Alive: a majority of the acceptors hears it. It is the same for all nodes that hear a majority, so owners are chosen
-	// among those. Where no majority is heard it is the same as Heard.
+	// Alive: it and a majority of the acceptors hear each other. It is the same for all nodes that hear a majority, so owners
+	// are chosen among those. Where no majority is heard it is the same as Heard.
 	Alive bool
 	// Quiet: it grants nothing yet.
 	Quiet bool
@@ -179,14 +179,14 @@ func (m *Member) hears(id NodeID) bool {
 	return p != nil && p.alive()
 }
 
-// hearers counts the acceptors that hear a node, among those that this node hears.
+// hearers counts the acceptors that hear a node and are heard by it, as far as this node hears of it.
 func (m *Member) hearers(e Electorate, id NodeID) int {
 	n := 0
 	for _, a := range e.Acceptors {
 		p := m.peers[a]
 		switch {
 		case a == m.self:
-			if id == m.self || m.hears(id) {
+			if id == m.self || m.hears(id) && m.peers[id].hearsMe {
 				n++
 			}
 		case p == nil || !p.alive():
