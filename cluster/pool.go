@@ -21,6 +21,8 @@ type Pool struct {
 	Draining bool
 	// Retain is true where an address waits for its Service after the Service has gone.
 	Retain bool
+	// Silent is true where addresses do not answer a ping.
+	Silent bool
 	// NamespaceSelector and ServiceSelector limit who may use the pool.
 	NamespaceSelector Selector
 	ServiceSelector   Selector
@@ -34,6 +36,27 @@ type ARPAnnounce struct {
 	// Interfaces by name; empty: any.
 	Interfaces []string
 	Nodes      Selector
+	// Preferences add up to a node's Preference.
+	Preferences []Preference
+	// Serve is true where the nodes of a minority go on answering when the segment falls apart.
+	Serve bool
+}
+
+// Preference adds Weight to the nodes that match.
+type Preference struct {
+	Weight int32
+	Nodes  Selector
+}
+
+// Preference of a node with the given labels: the sum of the weights that match, 0 for none.
+func (a *ARPAnnounce) Preference(labels map[string]string) int32 {
+	var sum int32
+	for _, p := range a.Preferences {
+		if p.Nodes.Matches(labels) {
+			sum += p.Weight
+		}
+	}
+	return sum
 }
 
 // BGPAnnounce limits announcement by BGP and carries the path attributes.

@@ -14,7 +14,12 @@ const (
 	NotIn
 	Exists
 	DoesNotExist
+	// Never is met by no labels.
+	Never
 )
+
+// Nothing returns a Selector that matches nothing.
+func Nothing() Selector { return Selector{{Operator: Never}} }
 
 // Requirement is one term of a Selector; Values count for In and NotIn.
 type Requirement struct {

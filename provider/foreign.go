@@ -14,7 +14,7 @@ import (
 )
 
 // foreign returns what must not be given to a Service because something else uses it: the ranges of pods and Services, and
-// the addresses and gateways of nodes. Of the latter the API knows some, and nodes that find one of theirs in a pool write
+// the addresses, gateways and subnets of nodes. Of the latter the API knows some, and nodes that find one of theirs in a pool write
 // it into the pool's status.
 func foreign(nodes []*corev1.Node, services []*networkingv1.ServiceCIDR, pools []*v1alpha1.IPPool) []ipam.Foreign {
 	var out []ipam.Foreign
@@ -42,19 +42,27 @@ func foreign(nodes []*corev1.Node, services []*networkingv1.ServiceCIDR, pools [
 			add(rangeOf(cidr), "part of the cluster IPs (ServiceCIDR "+s.Name+")")
 		}
 	}
-	gateways := map[string][]string{} // nodes by the address of their gateway
+	// What many nodes have in common is told once: the nodes, by the address of their gateway, and by that of their subnet.
+	gateways, subnets := map[string][]string{}, map[string][]string{}
 	for _, p := range pools {
 		for _, a := range p.Status.NodeAddresses {
-			if a.Use == v1alpha1.UseGateway {
+			switch a.Use {
+			case v1alpha1.UseGateway:
 				gateways[a.Address] = append(gateways[a.Address], a.Node)
-			} else {
+			case v1alpha1.UseSubnet:
+				subnets[a.Address] = append(subnets[a.Address], a.Node)
+			default:
 				add(single(a.Address), "an address of node "+a.Node)
 			}
 		}
 	}
-	for address, nodes := range gateways {
-		slices.Sort(nodes)
-		add(single(address), "the default gateway of "+short(slices.Compact(nodes)))
+	for what, by := range map[string]map[string][]string{
+		"the default gateway of ": gateways, "the network or broadcast address of the subnet of ": subnets,
+	} {
+		for address, nodes := range by {
+			slices.Sort(nodes)
+			add(single(address), what+short(slices.Compact(nodes)))
+		}
 	}
 	slices.SortFunc(out, func(a, b ipam.Foreign) int {
 		return cmp.Or(a.From().Compare(b.From()), a.To().Compare(b.To()), cmp.Compare(a.By, b.By))

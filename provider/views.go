@@ -134,6 +134,11 @@ func vipStatus(vip *v1alpha1.VIP, presenceOf func(node string) presence) v1alpha
 			owners = append(owners, a.Node)
 		}
 	}
+	for _, d := range vip.Status.Duplicates {
+		if presenceOf(d.Node) != gone {
+			s.Duplicates = append(s.Duplicates, d)
+		}
+	}
 	slices.Sort(owners)
 	slices.Sort(routers)
 	s.BGP = short(routers)

@@ -64,6 +64,15 @@ func TestVIPStatus(t *testing.T) {
 	}
 }
 
+// What nodes saw of other stations stays as long as the nodes.
+func TestVIPStatusKeepsDuplicates(t *testing.T) {
+	seen := v1alpha1.Duplicate{Node: "n1", MAC: "02:00:00:00:00:09"}
+	vip := &v1alpha1.VIP{Status: v1alpha1.VIPStatus{Duplicates: []v1alpha1.Duplicate{{Node: "gone", MAC: seen.MAC}, seen}}}
+	if got := vipStatus(vip, presenceOf).Duplicates; len(got) != 1 || got[0] != seen {
+		t.Errorf("got %v", got)
+	}
+}
+
 func TestPeerStatus(t *testing.T) {
 	type nodes = []v1alpha1.BGPPeerNode
 	for _, tt := range []struct {

@@ -105,6 +105,12 @@ type IPPoolSpec struct {
 	//
 	// +optional
 	Announce *Announce `json:"announce,omitempty"`
+
+	// Ping is false where the pool's addresses should not answer an ICMP echo.
+	//
+	// +optional
+	// +kubebuilder:default=true
+	Ping *bool `json:"ping,omitempty"`
 }
 
 // PoolState says whether a pool gives out addresses.
@@ -153,7 +159,45 @@ type ARPAnnounce struct {
 	//
 	// +optional
 	NodeSelector *metav1.LabelSelector `json:"nodeSelector,omitempty"`
+	// NodePreferences say which of these nodes should own the addresses: those whose matching weights add up to the most.
+	// The others own one only while none of the preferred can. Absent: all alike.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	NodePreferences []NodePreference `json:"nodePreferences,omitempty"`
+	// PartitionPolicy says what nodes do that are cut off from the majority of their segment. Fence: they stop answering,
+	// so that an address never has two owners. Serve: the owner among those that hear each other answers, on each side
+	// of the cut; right where the clients on each side can reach only that side.
+	//
+	// +optional
+	// +kubebuilder:default=Fence
+	// +kubebuilder:validation:Enum=Fence;Serve
+	PartitionPolicy PartitionPolicy `json:"partitionPolicy,omitempty"`
 }
+
+// NodePreference adds a weight to nodes.
+type NodePreference struct {
+	// Weight of the nodes that match.
+	//
+	// +required
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	Weight int32 `json:"weight"`
+	// NodeSelector says which nodes have the weight.
+	//
+	// +required
+	NodeSelector metav1.LabelSelector `json:"nodeSelector"`
+}
+
+// PartitionPolicy says what happens when a segment falls apart.
+type PartitionPolicy string
+
+// The partition policies.
+const (
+	PartitionFence PartitionPolicy = "Fence"
+	PartitionServe PartitionPolicy = "Serve"
+)
 
 // BGPAnnounce limits where addresses are announced by BGP, and with which attributes.
 type BGPAnnounce struct {
@@ -219,8 +263,8 @@ type IPPoolStatus struct {
 	// +kubebuilder:validation:MaxItems=100
 	Offenders []PoolOffender `json:"offenders,omitempty"`
 
-	// NodeAddresses are the pool's addresses that nodes found on their interfaces, or as their default gateway. Nodes
-	// write them.
+	// NodeAddresses are the pool's addresses that nodes found on their interfaces, as their default gateway, or as the
+	// network or broadcast address of a subnet that they are in. Nodes write them.
 	//
 	// +optional
 	// +listType=map
@@ -276,10 +320,11 @@ type NodeAddress struct {
 	Node string `json:"node"`
 	// +required
 	Address string `json:"address"`
-	// Use is Interface for an address of the node, Gateway for that of its default gateway.
+	// Use is Interface for an address of the node, Gateway for that of its default gateway, Subnet for the network or
+	// broadcast address of a subnet of the node.
 	//
 	// +required
-	// +kubebuilder:validation:Enum=Interface;Gateway
+	// +kubebuilder:validation:Enum=Interface;Gateway;Subnet
 	Use NodeAddressUse `json:"use"`
 }
 
@@ -290,6 +335,7 @@ type NodeAddressUse string
 const (
 	UseInterface NodeAddressUse = "Interface"
 	UseGateway   NodeAddressUse = "Gateway"
+	UseSubnet    NodeAddressUse = "Subnet"
 )
 
 // PoolFinalizer keeps an IPPool that is being deleted until no Service uses an address of it.

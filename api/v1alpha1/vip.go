@@ -19,6 +19,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:printcolumn:name="Owner",type=string,JSONPath=`.status.owner`
 // +kubebuilder:printcolumn:name="BGP",type=string,JSONPath=`.status.bgp`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Duplicate at",type=string,priority=1,JSONPath=`.status.duplicates[0].mac`
 // +kubebuilder:printcolumn:name="Reserved for",type=string,priority=1,JSONPath=`.spec.reservedFor.name`
 // +kubebuilder:printcolumn:name="In namespace",type=string,priority=1,JSONPath=`.spec.reservedFor.namespace`
 // +kubebuilder:printcolumn:name="Sharing key",type=string,priority=1,JSONPath=`.spec.sharing.key`
@@ -117,8 +118,8 @@ type ServiceReference struct {
 	Name string `json:"name"`
 }
 
-// VIPStatus is who announces the address. Owner and Announcers are written by the nodes, BGP by the controller from
-// Announcers: a column of kubectl shows one value.
+// VIPStatus is who announces the address. Owner, Announcers and Duplicates are written by the nodes, BGP by the controller
+// from Announcers: a column of kubectl shows one value.
 type VIPStatus struct {
 	// Owner is the node that answers ARP or NDP for the address.
 	//
@@ -133,6 +134,29 @@ type VIPStatus struct {
 	// +listMapKey=node
 	// +listMapKey=via
 	Announcers []Announcer `json:"announcers,omitempty"`
+	// Duplicates are stations that use the address as well and are none of the cluster's nodes, as its owner saw them on
+	// the segment. An entry goes when the station has been silent for some minutes.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=node
+	Duplicates []Duplicate `json:"duplicates,omitempty"`
+}
+
+// Duplicate is a station that uses an address of ours.
+type Duplicate struct {
+	// Node that saw it.
+	//
+	// +required
+	Node string `json:"node"`
+	// MAC is the station's Ethernet address.
+	//
+	// +required
+	MAC string `json:"mac"`
+	// Since when.
+	//
+	// +optional
+	Since *metav1.Time `json:"since,omitempty"`
 }
 
 // Announcer is one node that announces the address in one way.

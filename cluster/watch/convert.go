@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -207,16 +208,22 @@ func Node(n *corev1.Node) *cluster.Node {
 
 // Pool converts an IPPool, as far as that is possible: addresses that were given out are announced whatever becomes of
 // their pool. The error says what is wrong with anything but the addresses.
-func Pool(p *v1alpha1.IPPool) (out cluster.Pool, err error) {
-	out = cluster.Pool{
+func Pool(p *v1alpha1.IPPool) (cluster.Pool, error) {
+	var errs []error
+	selector := func(field string, s *metav1.LabelSelector) cluster.Selector {
+		errs = append(errs, checkSelector(field, s))
+		return Selector(s)
+	}
+	out := cluster.Pool{
 		Name:              p.Name,
 		Priority:          p.Spec.Priority,
 		AutoAssign:        deref(p.Spec.AutoAssign, true),
 		AvoidBuggyIPs:     p.Spec.AvoidBuggyIPs,
 		Draining:          p.Spec.State == v1alpha1.PoolDraining,
 		Retain:            p.Spec.ReclaimPolicy == v1alpha1.ReclaimRetain,
-		NamespaceSelector: Selector(p.Spec.NamespaceSelector),
-		ServiceSelector:   Selector(p.Spec.ServiceSelector),
+		Silent:            !deref(p.Spec.Ping, true),
+		NamespaceSelector: selector("namespaceSelector", p.Spec.NamespaceSelector),
+		ServiceSelector:   selector("serviceSelector", p.Spec.ServiceSelector),
 	}
 	if ranges, problems := cluster.ParseRanges(p.Spec.Addresses); len(problems) == 0 {
 		out.Ranges = ranges
@@ -226,20 +233,29 @@ func Pool(p *v1alpha1.IPPool) (out cluster.Pool, err error) {
 		an = &v1alpha1.Announce{ARP: &v1alpha1.ARPAnnounce{}, BGP: &v1alpha1.BGPAnnounce{}}
 	}
 	if an.ARP != nil {
-		out.ARP = &cluster.ARPAnnounce{Interfaces: an.ARP.Interfaces, Nodes: Selector(an.ARP.NodeSelector)}
+		out.ARP = &cluster.ARPAnnounce{
+			Interfaces: an.ARP.Interfaces,
+			Nodes:      selector("announce.arp.nodeSelector", an.ARP.NodeSelector),
+			Serve:      an.ARP.PartitionPolicy == v1alpha1.PartitionServe,
+		}
+		for i := range an.ARP.NodePreferences {
+			pref := &an.ARP.NodePreferences[i]
+			nodes := selector(fmt.Sprintf("announce.arp.nodePreferences[%d].nodeSelector", i), &pref.NodeSelector)
+			out.ARP.Preferences = append(out.ARP.Preferences, cluster.Preference{Weight: pref.Weight, Nodes: nodes})
+		}
 	}
 	if an.BGP != nil {
-		out.BGP = &cluster.BGPAnnounce{Peers: an.BGP.Peers, Nodes: Selector(an.BGP.NodeSelector), LocalPref: an.BGP.LocalPref}
+		out.BGP = &cluster.BGPAnnounce{Peers: an.BGP.Peers, Nodes: selector("announce.bgp.nodeSelector", an.BGP.NodeSelector), LocalPref: an.BGP.LocalPref}
 		for _, s := range an.BGP.Communities {
-			c, e := Community(s)
-			if e != nil {
-				err = e
+			c, err := Community(s)
+			if err != nil {
+				errs = append(errs, err)
 				continue
 			}
 			out.BGP.Communities = append(out.BGP.Communities, c)
 		}
 	}
-	return out, err
+	return out, errors.Join(errs...)
 }
 
 // Community reads a community such as 64512:100 (RFC 1997).
@@ -318,10 +334,14 @@ func VIP(v *v1alpha1.VIP) *cluster.VIP {
 	return out
 }
 
-// Selector converts a label selector; nil matches everything.
+// Selector converts a label selector; nil matches everything, one that is not valid nothing: whoever wrote it meant to leave
+// something out.
 func Selector(s *metav1.LabelSelector) cluster.Selector {
 	if s == nil {
 		return nil
+	}
+	if checkSelector("", s) != nil {
+		return cluster.Nothing()
 	}
 	operators := map[metav1.LabelSelectorOperator]cluster.Operator{
 		metav1.LabelSelectorOpIn: cluster.In, metav1.LabelSelectorOpNotIn: cluster.NotIn,
@@ -335,4 +355,12 @@ func Selector(s *metav1.LabelSelector) cluster.Selector {
 		out = append(out, cluster.Requirement{Key: e.Key, Operator: operators[e.Operator], Values: e.Values})
 	}
 	return out
+}
+
+// checkSelector says what is wrong with the selector in a field. The schema of a CRD has no rules for selectors.
+func checkSelector(field string, s *metav1.LabelSelector) error {
+	if _, err := metav1.LabelSelectorAsSelector(s); err != nil {
+		return fmt.Errorf("%s matches nothing: %w", field, err)
+	}
+	return nil
 }

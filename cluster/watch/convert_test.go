@@ -166,3 +166,54 @@ func TestSelectorIsTheSameValueEachTime(t *testing.T) {
 		}
 	}
 }
+
+// A selector that cannot be read matches nothing and is told: to take an unknown operator for In would select the nodes that
+// somebody meant to leave out.
+func TestWrongSelectors(t *testing.T) {
+	wrong := func(operator metav1.LabelSelectorOperator, values ...string) metav1.LabelSelector {
+		return metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "rack", Operator: operator, Values: values}}}
+	}
+	for _, s := range []metav1.LabelSelector{
+		wrong("NotEquals", "a"), wrong("In"), wrong("Exists", "a"), {MatchLabels: map[string]string{"no key": "a"}}, {MatchLabels: map[string]string{"rack": "not a value!"}},
+	} {
+		p, err := Pool(&v1alpha1.IPPool{Spec: v1alpha1.IPPoolSpec{
+			Addresses: []string{"192.0.2.0/28"}, NamespaceSelector: &s, ServiceSelector: &s,
+			Announce: &v1alpha1.Announce{
+				ARP: &v1alpha1.ARPAnnounce{NodeSelector: &s, NodePreferences: []v1alpha1.NodePreference{{Weight: 5, NodeSelector: s}}},
+				BGP: &v1alpha1.BGPAnnounce{NodeSelector: &s},
+			},
+		}})
+		for _, field := range []string{"namespaceSelector", "serviceSelector", "announce.arp.nodeSelector", "announce.arp.nodePreferences[0].nodeSelector", "announce.bgp.nodeSelector"} {
+			if err == nil || !strings.Contains(err.Error(), field+" matches nothing: ") {
+				t.Errorf("%v: %s is not in the error: %v", s, field, err)
+			}
+		}
+		labels := map[string]string{"rack": "a", "no key": "a"}
+		for _, s := range []cluster.Selector{p.NamespaceSelector, p.ServiceSelector, p.ARP.Nodes, p.BGP.Nodes} {
+			if s.Matches(labels) || s.Matches(nil) {
+				t.Errorf("%v matches", s)
+			}
+		}
+		if got := p.ARP.Preference(labels); got != 0 {
+			t.Errorf("preference %d", got)
+		}
+	}
+}
+
+func TestPreferences(t *testing.T) {
+	match := func(k, v string) metav1.LabelSelector {
+		return metav1.LabelSelector{MatchLabels: map[string]string{k: v}}
+	}
+	p, err := Pool(&v1alpha1.IPPool{Spec: v1alpha1.IPPoolSpec{Announce: &v1alpha1.Announce{ARP: &v1alpha1.ARPAnnounce{
+		PartitionPolicy: v1alpha1.PartitionServe,
+		NodePreferences: []v1alpha1.NodePreference{{Weight: 10, NodeSelector: match("rack", "a")}, {Weight: 1, NodeSelector: match("fast", "yes")}},
+	}}}})
+	if err != nil || !p.ARP.Serve {
+		t.Fatalf("%+v, %v", p.ARP, err)
+	}
+	for want, labels := range map[int32]map[string]string{0: {"rack": "b"}, 10: {"rack": "a"}, 1: {"fast": "yes"}, 11: {"rack": "a", "fast": "yes"}} {
+		if got := p.ARP.Preference(labels); got != want {
+			t.Errorf("%v: %d, want %d", labels, got, want)
+		}
+	}
+}
