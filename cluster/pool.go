@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"go4.org/netipx"
 )
@@ -106,6 +107,8 @@ type VIP struct {
 	Address  netip.Addr
 	Pool     string
 	Services []Name
+	// Created is when the object was made, by the API server's clock.
+	Created time.Time
 	// Ports that each Service has at the address, where several share it; nil: one has it for itself, with all its ports.
 	Ports map[Name][]Port
 }

@@ -59,10 +59,7 @@ func observe(node string, snap *cluster.Snapshot, p plan.Plan, sessions []bgp.St
 		o.peers[r.Peer] = peerReport{state: "Idle", lastError: r.Reason.Text}
 	}
 	for _, a := range p.Own {
-		use := v1alpha1.UseInterface
-		if a.Gateway {
-			use = v1alpha1.UseGateway
-		}
+		use := [...]v1alpha1.NodeAddressUse{plan.OwnInterface: v1alpha1.UseInterface, plan.OwnGateway: v1alpha1.UseGateway, plan.OwnSubnet: v1alpha1.UseSubnet}[a.Use]
 		o.own[a.Pool] = append(o.own[a.Pool], v1alpha1.NodeAddress{Node: node, Address: a.Addr.String(), Use: use})
 	}
 	for _, d := range p.Decisions {

@@ -315,7 +315,7 @@ func VIP(v *v1alpha1.VIP) *cluster.VIP {
 	if err != nil {
 		return nil
 	}
-	out := &cluster.VIP{Address: a.Unmap(), Pool: v.Spec.Pool}
+	out := &cluster.VIP{Address: a.Unmap(), Pool: v.Spec.Pool, Created: v.CreationTimestamp.Time}
 	for _, s := range v.Spec.Services {
 		name := cluster.Name{Namespace: s.Namespace, Name: s.Name}
 		out.Services = append(out.Services, name)

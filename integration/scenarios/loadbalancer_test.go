@@ -170,8 +170,8 @@ func TestLoadBalancerLocal(t *testing.T) {
 	}
 }
 
-// A VIP outside of the nodes' subnet is reached by way of the router, which has a route as long as there is a Service, an
-// endpoint, and a pool that holds the address.
+// A VIP outside of the nodes' subnet is reached by way of the router, which has a route as long as there is a Service with an
+// endpoint, and a pool that says how it is announced. (A pool in use can be removed by force only: its finalizer keeps it.)
 func TestRoutes(t *testing.T) {
 	needsSeamarkLB(t)
 	t.Parallel()

@@ -1,127 +1,144 @@
 package plan
 
 import (
-	"cmp"
-	"net/netip"
+	"fmt"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/seamark-io/seamark/cluster"
 	"github.com/seamark-io/seamark/speaker/elect"
 )
 
-// subnet is a prefix of one of this node's interfaces.
-type subnet struct {
-	prefix netip.Prefix
-	// broadcast is the last address of an IPv4 subnet that has one.
-	broadcast netip.Addr
-	iface     *Interface
-}
+// freshness is how long a VIP counts as new. It spans the way from the controller to the node, and the difference of their
+// clocks.
+const freshness = time.Minute
 
-// subnetsOf returns the subnets that can carry ARP or NDP, the ones to prefer first: up, most specific, lowest index.
-// Addresses of full length are no subnet (a loopback's, or those that kube-proxy's IPVS mode binds).
-func subnetsOf(ifaces []Interface) []subnet {
-	var out []subnet
-	for i := range ifaces {
-		for _, p := range ifaces[i].Prefixes {
-			if ifaces[i].MAC == (MAC{}) || p.IsSingleIP() || p.Addr().IsLinkLocalUnicast() {
-				continue
-			}
-			out = append(out, subnet{prefix: p.Masked(), broadcast: broadcastOf(p), iface: &ifaces[i]})
-		}
-	}
-	slices.SortStableFunc(out, func(a, b subnet) int {
-		up := 0
-		if a.iface.Up != b.iface.Up {
-			up = 1
-			if a.iface.Up {
-				up = -1
-			}
-		}
-		return cmp.Or(up, cmp.Compare(b.prefix.Bits(), a.prefix.Bits()), cmp.Compare(a.iface.Index, b.iface.Index))
-	})
-	return out
-}
-
-// broadcastOf returns the subnet's broadcast address; a /31 (RFC 3021) and IPv6 have none.
-func broadcastOf(p netip.Prefix) netip.Addr {
-	if !p.Addr().Is4() || p.Bits() >= 31 {
-		return netip.Addr{}
-	}
-	a := p.Addr().As4()
-	for i := p.Bits(); i < 32; i++ {
-		a[i/8] |= 1 << (7 - i%8)
-	}
-	return netip.AddrFrom4(a)
-}
-
-// layer2 decides whether this node owns the VIP on one of its links.
-func (b *builder) layer2(u *use) (Way, Link) {
+// layer2 decides whether this node should have the VIP on one of its links, after electOwners.
+func (b *builder) layer2(u *use) (Way, L2) {
 	way := Way{Via: ARP}
 	if u.addr.Is6() {
 		way.Via = NDP
 	}
-	var net subnet
-	if net, way.Reason = b.subnetFor(u); way.Reason.Code != "" {
-		return way, Link{}
+	if way.Reason = u.unfit; way.Reason.Code != "" {
+		return way, L2{}
 	}
-	way.Interface = net.iface.Name
-	if way.Reason = b.fit(u, u.pool.ARP.Nodes); way.Reason.Code != "" {
-		return way, Link{}
+	way.Interface = u.net.iface.Name
+	l2 := L2{
+		Addr: u.addr, Link: u.net.iface.Link, Subnet: u.net.prefix, Serve: u.pool.ARP.Serve,
+		Fresh: b.facts.Now.Sub(u.created) < freshness && !u.created.IsZero() && !b.facts.Now.IsZero(),
 	}
-	candidates := b.candidatesIn(u.pool, net.prefix)
-	if !slices.Contains(candidates, b.node.Name) {
-		way.Reason = because(NotCandidate, "node %s has no InternalIP in %s", b.node.Name, net.prefix)
-		return way, Link{}
+	switch {
+	case u.owner == b.facts.Node:
+		way.Announced = true
+	case b.keeps(u):
+		way.Announced, l2.Kind = true, Keep
+	case slices.ContainsFunc(u.candidates, func(c elect.Candidate) bool { return c.Name == b.facts.Node }):
+		way.Reason = b.notOwner(u)
+	default:
+		way.Reason = b.notCandidate(u)
 	}
-	if !u.all {
-		candidates = slices.DeleteFunc(slices.Clone(candidates), func(n string) bool { return !b.serves(u, n) })
-	}
-	if owner := elect.Owner(u.addr, candidates); owner != b.node.Name {
-		way.Reason = because(NotOwner, "node %s owns it", owner)
-		return way, Link{}
-	}
-	way.Announced = true
-	return way, net.iface.Link
+	return way, l2
 }
 
-// subnetFor finds the subnet that the VIP lies in, on an interface that its pool allows.
-func (b *builder) subnetFor(u *use) (subnet, Reason) {
-	forbidden := ""
-	for _, s := range b.subnets {
-		if !s.prefix.Contains(u.addr) {
-			continue
-		}
-		name := s.iface.Name
-		allowed := u.pool.ARP.Interfaces
-		switch {
-		case len(allowed) > 0 && !slices.Contains(allowed, name):
-			forbidden = name
-		case u.addr.Is4() && (u.addr == s.broadcast || s.broadcast.IsValid() && u.addr == s.prefix.Addr()):
-			return s, because(SubnetAddress, "it is the network or broadcast address of %s on %s", s.prefix, name)
-		case !s.iface.Up:
-			return s, because(InterfaceDown, "interface %s of node %s is down", name, b.facts.Node)
-		default:
-			return s, Reason{}
-		}
+// keeps reports whether this node goes on with an address that is to move: make before break. It ends when the owner asks for
+// the address, or when traffic would find nothing here.
+func (b *builder) keeps(u *use) bool {
+	segment := b.facts.Segments[u.net.prefix]
+	if b.node == nil || segment.Holders[u.addr] != b.node.Name || !b.serves(u, b.node.Name) {
+		return false
 	}
-	if forbidden != "" {
-		return subnet{}, because(InterfaceNotAllowed, "IPPool %s does not name interface %s of node %s, the one whose subnet it is in", u.pool.Name, forbidden, b.facts.Node)
+	if u.owner == "" {
+		// Nobody could take it. A node that was told not to have it obeys; one that only drains serves to the end.
+		return b.facts.Draining && b.fit(u, u.pool.ARP.Nodes).Code == ""
 	}
-	return subnet{}, because(NoSubnet, "no interface of node %s has a subnet that it is in", b.facts.Node)
+	return segment.Contenders[u.addr] != u.owner
 }
 
-// candidatesIn returns the nodes that may own addresses of the pool in the subnet. That a node is on the subnet is seen
-// from its InternalIPs: it is all that the API tells of another node's interfaces.
-func (b *builder) candidatesIn(pool *cluster.Pool, net netip.Prefix) []string {
-	key := segment{pool.Name, net}
-	names, ok := b.candidates[key]
+func (b *builder) notOwner(u *use) Reason {
+	r, ok := b.notOwners[u.owner]
 	if !ok {
-		for _, n := range b.announcers {
-			if pool.ARP.Nodes.Matches(n.Labels) && slices.ContainsFunc(n.InternalIPs, net.Contains) {
-				names = append(names, n.Name)
-			}
-		}
-		b.candidates[key] = names
+		r = because(NotOwner, "node %s owns it", u.owner)
+		b.notOwners[u.owner] = r
 	}
-	return names
+	return r
+}
+
+// notCandidate says why this node cannot own the VIP, and why no other can if that is so.
+func (b *builder) notCandidate(u *use) Reason {
+	r := b.fit(u, u.pool.ARP.Nodes)
+	if r.Code == "" {
+		r = because(NotCandidate, "node %s %s", b.facts.Node, b.absence(b.facts.Node, u))
+		if len(b.facts.Segments[u.net.prefix].Members) > 0 || b.facts.Draining {
+			r.Code = NotAlive
+		}
+	}
+	if u.owner != "" {
+		return r
+	}
+	if others := b.whyNotOthers(u); others != "" {
+		r.Text += "; nor can another node own it: " + others
+	}
+	return r
+}
+
+// maxOthers is how many other nodes nobody speaks of.
+const maxOthers = 4
+
+func (b *builder) whyNotOthers(u *use) string {
+	key := segment{u.pool.Name, u.net.prefix}
+	if text, ok := b.silences[key]; ok && u.all {
+		return text
+	}
+	var texts []string
+	more := 0
+	for _, n := range b.nodes {
+		switch {
+		case n == b.node:
+		case len(texts) == maxOthers:
+			more++
+		default:
+			texts = append(texts, n.Name+" "+b.whyNot(u, n))
+		}
+	}
+	text := strings.Join(texts, ", ")
+	if more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	if u.all {
+		b.silences[key] = text
+	}
+	return text
+}
+
+func (b *builder) whyNot(u *use, n *cluster.Node) string {
+	_, why := n.CanAnnounce()
+	switch {
+	case !u.pool.ARP.Nodes.Matches(n.Labels):
+		return "is not selected"
+	case n.Excluded:
+		return "is " + why
+	case !b.onSegment(n, u.net.prefix, u.pool.ARP):
+		return b.absence(n.Name, u)
+	case !b.serves(u, n.Name):
+		return "has no ready endpoint"
+	default:
+		return "is " + why
+	}
+}
+
+// absence says why a node is not on the segment of the VIP.
+func (b *builder) absence(node string, u *use) string {
+	members := b.facts.Segments[u.net.prefix].Members
+	m, ok := members[node]
+	switch {
+	case node == b.facts.Node && b.facts.Draining:
+		return "drains"
+	case len(members) == 0 || !ok && !slices.ContainsFunc(b.snap.Nodes[node].InternalIPs, u.net.prefix.Contains):
+		return fmt.Sprintf("has no InternalIP in %s", u.net.prefix)
+	case ok && m.Alive:
+		return fmt.Sprintf("is there by interface %s, which the pool does not name", m.Interface)
+	default:
+		return fmt.Sprintf("is not heard in %s", u.net.prefix)
+	}
 }

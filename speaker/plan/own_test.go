@@ -24,15 +24,31 @@ func TestOwnAddresses(t *testing.T) {
 	for _, i := range f.Interfaces {
 		for _, p := range i.Prefixes {
 			if a := p.Addr(); a != vip && s.Pools["bad"].Contains(a) {
-				own = append(own, OwnAddress{"bad", a, false})
+				own = append(own, OwnAddress{"bad", a, OwnInterface})
 			}
 		}
 	}
 	if len(own) == 0 {
 		t.Fatal("the test's node has no address in the test's pool")
 	}
-	own = append(own, OwnAddress{"bad", netip.MustParseAddr("10.0.0.254"), true})
+	own = append(own, OwnAddress{"bad", netip.MustParseAddr("10.0.0.254"), OwnGateway}, OwnAddress{"bad", netip.MustParseAddr("10.0.0.255"), OwnSubnet})
 	if got := Build(s, f).Own; !slices.Equal(got, own) {
 		t.Errorf("got %v, want %v", got, own)
+	}
+}
+
+// Both special addresses of a subnet are found, of IPv6 that of all routers; those of a link between two are plain.
+func TestOwnSubnetAddresses(t *testing.T) {
+	s, f := world()
+	s.VIPs = nil
+	f.Interfaces = []Interface{{Link: eth0, Prefixes: prefixes("10.0.0.1/24", "fd00::1/64", "10.0.1.0/31", "fd00::fffe/127"), Up: true}}
+	var got []string
+	for _, o := range Build(s, f).Own {
+		if o.Use == OwnSubnet {
+			got = append(got, o.Addr.String())
+		}
+	}
+	if want := []string{"10.0.0.0", "10.0.0.255", "fd00::"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }

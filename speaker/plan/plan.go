@@ -1,8 +1,10 @@
 package plan
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/seamark-io/seamark/cluster"
 	"github.com/seamark-io/seamark/speaker/elect"
@@ -13,28 +15,35 @@ func Build(snap *cluster.Snapshot, facts Facts) Plan {
 	b := newBuilder(snap, facts)
 	plan := Plan{BGP: b.sessions(), Decisions: make([]Decision, 0, len(snap.VIPs))}
 	plan.Own = b.ownAddresses()
+	plan.Neighbours = b.neighbours()
 	plan.Ping.IPv4, plan.Ping.IPv6 = b.hostAddress(cluster.IPv4), b.hostAddress(cluster.IPv6)
-	for _, vip := range b.sortedVIPs() {
-		u := b.use(vip)
-		d := Decision{VIP: vip.Address, Services: u.services, Reason: u.reason}
-		if u.inUse {
-			plan.Ping.VIPs = append(plan.Ping.VIPs, vip.Address)
+	vips := b.sortedVIPs()
+	uses := make([]use, len(vips))
+	for i, vip := range vips {
+		uses[i] = b.use(vip)
+	}
+	plan.LANs = b.electOwners(uses)
+	for i := range uses {
+		u := &uses[i]
+		d := Decision{VIP: u.addr, Services: u.services, Reason: u.reason}
+		if u.inUse && !u.pool.Silent {
+			plan.Ping.VIPs = append(plan.Ping.VIPs, u.addr)
 		}
 		if d.Reason.Code == "" && u.pool.ARP != nil {
-			way, link := b.layer2(&u)
+			way, l2 := b.layer2(u)
 			if way.Announced {
-				plan.L2 = append(plan.L2, L2{Addr: vip.Address, Link: link})
+				plan.L2 = append(plan.L2, l2)
 			}
 			d.Ways = append(d.Ways, way)
 		}
 		if d.Reason.Code == "" && u.pool.BGP != nil {
-			way, route := b.bgp(&u, plan.BGP.Peers)
+			way, route := b.bgp(u, plan.BGP.Peers)
 			if way.Announced {
 				plan.BGP.Routes = append(plan.BGP.Routes, route)
 			}
 			d.Ways = append(d.Ways, way)
 		}
-		d.Reporter = b.reporter(&d)
+		d.Reporter = b.reporter(u, &d)
 		plan.Decisions = append(plan.Decisions, d)
 	}
 	return plan
@@ -47,35 +56,53 @@ type builder struct {
 	// node is nil as long as the API does not have it.
 	node    *cluster.Node
 	subnets []subnet
-	// announcers are the nodes that may announce; nodeIPs are the addresses of all nodes.
-	announcers     []*cluster.Node
-	announcerNames []string
-	nodeIPs        map[netip.Addr]string
-	// candidates by pool and subnet.
-	candidates map[segment][]string
-}
+	// nodes by name; announcers are those that may announce; nodeIPs are the addresses of all nodes.
+	nodes      []*cluster.Node
+	announcers []string
+	nodeIPs    map[netip.Addr]string
 
-type segment struct {
-	pool   string
-	subnet netip.Prefix
+	electorate
+	// routers are the nodes that could announce addresses of a pool by BGP.
+	routers map[string][]string
 }
 
 func newBuilder(snap *cluster.Snapshot, facts Facts) *builder {
 	b := &builder{
 		snap: snap, facts: facts, node: snap.Nodes[facts.Node],
 		subnets: subnetsOf(facts.Interfaces),
-		nodeIPs: map[netip.Addr]string{}, candidates: map[segment][]string{},
+		nodeIPs: map[netip.Addr]string{}, electorate: newElectorate(), routers: map[string][]string{},
 	}
 	for _, n := range snap.Nodes {
+		b.nodes = append(b.nodes, n)
 		for _, ip := range n.InternalIPs {
 			b.nodeIPs[ip] = n.Name
 		}
-		if ok, _ := n.CanAnnounce(); ok {
-			b.announcers = append(b.announcers, n)
-			b.announcerNames = append(b.announcerNames, n.Name)
-		}
+	}
+	slices.SortFunc(b.nodes, func(x, y *cluster.Node) int { return cmp.Compare(x.Name, y.Name) })
+	for _, n := range readyOnes(b.nodes) {
+		b.announcers = append(b.announcers, n.Name)
 	}
 	return b
+}
+
+// readyOnes returns the nodes that are not excluded and ready. If none is ready, that says more of the API than of the nodes
+// (kubelets that cannot reach it are not ready): then readiness does not count, so that a control plane that is lost does
+// not silence everybody.
+func readyOnes(nodes []*cluster.Node) []*cluster.Node {
+	var ready, all []*cluster.Node
+	for _, n := range nodes {
+		if n.Excluded {
+			continue
+		}
+		all = append(all, n)
+		if n.Ready {
+			ready = append(ready, n)
+		}
+	}
+	if len(ready) == 0 {
+		return all
+	}
+	return ready
 }
 
 func (b *builder) sortedVIPs() []*cluster.VIP {
@@ -101,18 +128,24 @@ type use struct {
 	inUse bool
 	// reason why no node announces it.
 	reason Reason
+	// created is that of the VIP object.
+	created time.Time
+
+	contest
 }
 
 // use finds the Services that a VIP may be announced for. One is enough; if there is none, the reason is that of the
 // Service that came furthest.
 func (b *builder) use(vip *cluster.VIP) use {
-	u := use{addr: vip.Address, pool: b.poolOf(vip), services: vip.Services}
+	u := use{addr: vip.Address, pool: b.snap.Pools[vip.Pool], services: vip.Services, created: vip.Created}
 	node, isNode := b.nodeIPs[vip.Address]
 	switch {
 	case len(vip.Services) == 0:
 		u.reason = because(Reserved, "no Service uses it")
 	case isNode:
 		u.reason = because(NodeAddress, "it is the InternalIP of node %s: take it out of IPPool %s", node, vip.Pool)
+	case u.pool == nil:
+		u.reason = because(PoolGone, "IPPool %s, which says how it is announced, does not exist any more", vip.Pool)
 	}
 	if u.reason.Code != "" {
 		return u
@@ -141,15 +174,6 @@ func (b *builder) use(vip *cluster.VIP) use {
 		u.services, u.reason = serving, Reason{}
 	}
 	return u
-}
-
-// poolOf returns the pool whose settings the VIP has. Whether the pool still holds it does not matter: what was given out is
-// announced. If somebody removed the pool by force, it is announced in every way.
-func (b *builder) poolOf(vip *cluster.VIP) *cluster.Pool {
-	if p := b.snap.Pools[vip.Pool]; p != nil {
-		return p
-	}
-	return &cluster.Pool{Name: vip.Pool, ARP: &cluster.ARPAnnounce{}, BGP: &cluster.BGPAnnounce{}}
 }
 
 // Ranks of a Service on its way to being announced: what it takes for one reason to hide another.
@@ -184,27 +208,84 @@ func (b *builder) serves(u *use, node string) bool {
 
 // fit says why this node must not announce the VIP in any way, or in a way that is limited by the selector.
 func (b *builder) fit(u *use, selector cluster.Selector) Reason {
-	if b.node == nil {
-		return because(NodeNotFound, "node %s is not known to the API server", b.facts.Node)
-	}
-	if ok, why := b.node.CanAnnounce(); !ok {
+	if b.node != nil && !slices.Contains(b.announcers, b.node.Name) {
+		_, why := b.node.CanAnnounce()
 		return because(NodeCannotAnnounce, "node %s is %s", b.node.Name, why)
 	}
-	if !selector.Matches(b.node.Labels) {
-		return because(NodeNotSelected, "the node selector of IPPool %s leaves node %s out", u.pool.Name, b.node.Name)
-	}
-	if !b.serves(u, b.node.Name) {
-		return because(NoLocalEndpoint, "node %s has no ready endpoint of Service %s, whose externalTrafficPolicy is Local", b.node.Name, u.local[0])
-	}
-	return Reason{}
+	return b.suits(u, selector)
 }
 
-// reporter elects, with the hash that elects owners, the node that tells of a VIP that nobody seems to announce.
-func (b *builder) reporter(d *Decision) bool {
+// suits is fit without regard to what else the node may do.
+func (b *builder) suits(u *use, selector cluster.Selector) Reason {
+	switch {
+	case b.node == nil:
+		return because(NodeNotFound, "node %s is not known to the API server", b.facts.Node)
+	case !selector.Matches(b.node.Labels):
+		return because(NodeNotSelected, "the node selector of IPPool %s leaves node %s out", u.pool.Name, b.node.Name)
+	case !b.serves(u, b.node.Name):
+		return because(NoLocalEndpoint, "node %s has no ready endpoint of Service %s, whose externalTrafficPolicy is Local", b.node.Name, u.local[0])
+	default:
+		return Reason{}
+	}
+}
+
+// reporter elects, with the hash that elects owners, the node that tells of a VIP that nobody seems to announce: among the
+// nodes that could announce it, as far as this one can know, or, where none could, among all.
+func (b *builder) reporter(u *use, d *Decision) bool {
 	for _, w := range d.Ways {
 		if w.Announced || w.Reason.Code == NotOwner {
 			return false
 		}
 	}
-	return d.Reason.Code != Reserved && elect.Owner(d.VIP, b.announcerNames) == b.facts.Node
+	switch {
+	case d.Reason.Code == Reserved:
+		return false
+	case u.owner == b.facts.Node:
+		return true // the others wait for this one
+	}
+	var could []string
+	if d.Reason.Code == "" {
+		could = b.could(u)
+	}
+	if len(could) == 0 {
+		could = b.announcers
+	}
+	return elect.Owner(d.VIP, could) == b.facts.Node
+}
+
+// could returns the nodes that could announce the VIP by layer 2 or, as far as the API tells, by BGP.
+func (b *builder) could(u *use) []string {
+	var out []string
+	for _, c := range u.candidates {
+		out = append(out, c.Name)
+	}
+	if u.pool.BGP == nil {
+		return out
+	}
+	routers, ok := b.routers[u.pool.Name]
+	if !ok {
+		for _, name := range b.announcers {
+			n := b.snap.Nodes[name]
+			if u.pool.BGP.Nodes.Matches(n.Labels) && b.hasPeer(n, u.pool.BGP.Peers) {
+				routers = append(routers, name)
+			}
+		}
+		b.routers[u.pool.Name] = routers
+	}
+	for _, name := range routers {
+		if b.serves(u, name) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// hasPeer reports whether there is a BGPPeer, one of the allowed if some are named, for the node.
+func (b *builder) hasPeer(n *cluster.Node, allowed []string) bool {
+	for name, p := range b.snap.Peers {
+		if p.Nodes.Matches(n.Labels) && (len(allowed) == 0 || slices.Contains(allowed, name)) {
+			return true
+		}
+	}
+	return false
 }

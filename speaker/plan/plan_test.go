@@ -127,7 +127,7 @@ func TestDecisions(t *testing.T) {
 		{"Service gone", func(s *cluster.Snapshot, _ *Facts) { delete(s.Services, name("web")) }, v4, "ServiceNotFound"},
 		{"Service of another type", func(s *cluster.Snapshot, _ *Facts) { svc(s).Type = cluster.ClusterIP }, v4, "NotLoadBalancer"},
 		{"status without it", func(s *cluster.Snapshot, _ *Facts) { svc(s).IngressIPs = []netip.Addr{v6} }, v4, "NotInStatus"},
-		{"pool gone", func(s *cluster.Snapshot, _ *Facts) { delete(s.Pools, "pool") }, v4, "ARP:eth0 BGP:tor"},
+		{"pool gone", func(s *cluster.Snapshot, _ *Facts) { delete(s.Pools, "pool") }, v4, "PoolGone"},
 		{"pool shrunk", func(s *cluster.Snapshot, _ *Facts) { s.Pools["pool"].Ranges = s.Pools["pool"].Ranges[1:] }, v4, "ARP:eth0 BGP:tor"},
 		{"reservation", func(s *cluster.Snapshot, _ *Facts) { s.VIPs[v4].Services = nil }, v4, "Reserved"},
 		{"no endpoints", func(s *cluster.Snapshot, _ *Facts) { delete(s.Slices, name("web")) }, v4, "NoEndpoints"},
@@ -357,9 +357,9 @@ func TestPing(t *testing.T) {
 	}
 }
 
-func BenchmarkBuild_10000_VIPs_100_Nodes(b *testing.B) {
+func manyVIPs(nodes int) (*cluster.Snapshot, Facts) {
 	s, f := world()
-	for i := range 100 {
+	for i := range nodes {
 		n := fmt.Sprintf("node%d", i+1)
 		s.Nodes[n] = &cluster.Node{Name: n, Ready: true, InternalIPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 100, byte(i + 1)})}}
 	}
@@ -373,6 +373,37 @@ func BenchmarkBuild_10000_VIPs_100_Nodes(b *testing.B) {
 		s.VIPs[a] = &cluster.VIP{Address: a, Pool: "pool", Services: []cluster.Name{name(svc)}}
 		a = a.Next()
 	}
+	return s, f
+}
+
+func BenchmarkBuild_10000_VIPs_100_Nodes(b *testing.B) {
+	s, f := manyVIPs(100)
+	b.ReportAllocs()
+	for b.Loop() {
+		Build(s, f)
+	}
+}
+
+// A node of 32 is lost: what stands between the loss and the first claim.
+func BenchmarkBuild_10000_VIPs_32_Nodes_one_lost(b *testing.B) {
+	s, f := manyVIPs(32)
+	subnet := netip.MustParsePrefix("10.0.0.0/16")
+	seg := Segment{Members: map[string]Member{}, Holders: map[netip.Addr]string{}}
+	for n := range s.Nodes {
+		seg.Members[n] = Member{Alive: true}
+	}
+	f.Segments = map[netip.Prefix]Segment{subnet: seg}
+	for _, d := range Build(s, f).Decisions {
+		for _, w := range d.Ways {
+			if w.Via == ARP {
+				seg.Holders[d.VIP] = "node1"
+				if !w.Announced {
+					seg.Holders[d.VIP] = strings.Fields(w.Reason.Text)[1]
+				}
+			}
+		}
+	}
+	seg.Members["node7"] = Member{}
 	b.ReportAllocs()
 	for b.Loop() {
 		Build(s, f)

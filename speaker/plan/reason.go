@@ -17,6 +17,8 @@ const (
 	NotInStatus Code = "NotInStatus"
 	// NodeAddress: the address is a node's own.
 	NodeAddress Code = "NodeAddress"
+	// PoolGone: the pool that says how the address is announced was removed.
+	PoolGone Code = "PoolGone"
 	// NoEndpoints: nothing could serve.
 	NoEndpoints Code = "NoEndpoints"
 )
@@ -45,6 +47,8 @@ const (
 	SubnetAddress Code = "SubnetAddress"
 	// NotCandidate: the node's InternalIPs are in other subnets, so the other nodes do not reckon with it.
 	NotCandidate Code = "NotCandidate"
+	// NotAlive: the other nodes of the segment do not hear this one, or it drains.
+	NotAlive Code = "NotAlive"
 	// NotOwner: another node owns the address.
 	NotOwner Code = "NotOwner"
 )

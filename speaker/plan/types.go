@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/seamark-io/seamark/cluster"
 )
@@ -15,6 +16,33 @@ type Facts struct {
 	Interfaces []Interface
 	// Gateways are the next hops of the node's default routes.
 	Gateways []netip.Addr
+	// Draining is true when this node is to give up what it has, as soon as another has it.
+	Draining bool
+	// Segments say, by subnet, what the nodes there know of each other. Where one is missing or has no members, the API alone
+	// decides who is a candidate.
+	Segments map[netip.Prefix]Segment
+	// Now is the time, to compare with that of the API server. Zero: no address counts as fresh.
+	Now time.Time
+}
+
+// Segment is what is known of the nodes of one subnet. It must not be changed.
+type Segment struct {
+	// Members by the name of their Node.
+	Members map[string]Member
+	// Holders are the nodes that have an address at present, by address; this node among them. An address may be missing.
+	Holders map[netip.Addr]string
+	// Contenders are the nodes that wait for this one to let an address go that it holds.
+	Contenders map[netip.Addr]string
+}
+
+// Member is a node of a segment.
+type Member struct {
+	// Alive: the node is heard on the segment and takes part. One that drains does not.
+	Alive bool
+	// Interface that it takes part by; empty where that is not known.
+	Interface string
+	// MAC of that interface; zero where it is not known.
+	MAC MAC
 }
 
 // Interface is a network interface of this node that has addresses.
@@ -47,8 +75,12 @@ func (m MAC) String() string {
 
 // Plan is all that a node's speaker is to do.
 type Plan struct {
-	// L2 are the addresses that this node owns on its links, sorted.
+	// L2 are the addresses that this node should have on its links, sorted.
 	L2 []L2
+	// LANs are the subnets that hold VIPs which are announced by ARP or NDP, sorted.
+	LANs []LAN
+	// Neighbours are the stations on its links that matter beside them.
+	Neighbours Neighbours
 	// Ping says which addresses answer an ICMP echo.
 	Ping Ping
 	BGP  BGP
@@ -62,19 +94,72 @@ type Plan struct {
 type OwnAddress struct {
 	Pool string
 	Addr netip.Addr
-	// Gateway is true for the next hop of a default route, false for an address of an interface.
-	Gateway bool
+	Use  OwnUse
 }
+
+// OwnUse is what a node uses an address for.
+type OwnUse uint8
+
+// The uses of an OwnAddress.
+const (
+	// OwnInterface: it is an address of an interface.
+	OwnInterface OwnUse = iota
+	// OwnGateway: it is the next hop of a default route.
+	OwnGateway
+	// OwnSubnet: it is the network or broadcast address of an interface's subnet.
+	OwnSubnet
+)
 
 // L2 is an address to answer for by ARP (IPv4) or NDP (IPv6) on one link.
 type L2 struct {
 	Addr netip.Addr
 	Link Link
+	// Subnet of the link that the address is in: the segment that its nodes compete on.
+	Subnet netip.Prefix
+	Kind   Kind
+	// Serve is true where the pool's partition policy is Serve: this node goes on answering in a minority.
+	Serve bool
+	// Fresh is true while the VIP is so young that nobody can know whether it is free on the segment.
+	Fresh bool
+}
+
+// Kind says why a node should have an address.
+type Kind uint8
+
+// The kinds.
+const (
+	// Own: the node is the elected owner.
+	Own Kind = iota
+	// Keep: the node has the address, and the elected owner is another one that has not claimed it yet. Until it does, the
+	// address stays where it is, so that it is at no time nowhere.
+	Keep
+)
+
+// String returns the kind as a word.
+func (k Kind) String() string { return [...]string{"own", "keep"}[k] }
+
+// LAN is one of this node's subnets.
+type LAN struct {
+	Subnet netip.Prefix
+	Link   Link
+	// Members are the nodes that have an InternalIP in the subnet, sorted, ready or not.
+	Members []string
+}
+
+// Neighbours are stations on this node's links.
+type Neighbours struct {
+	// Gateways are the next hops of the default routes: the first to be told when an address moves.
+	Gateways []netip.Addr
+	// Nodes are the addresses of the cluster's nodes in this node's subnets, sorted, and MACs those of their Ethernet
+	// addresses that are known, sorted. Whoever else uses a VIP is a stranger.
+	Nodes []netip.Addr
+	MACs  []MAC
 }
 
 // Ping are the VIPs that this host answers echo requests to, with the VIP as source, whichever way the request came.
 type Ping struct {
-	// VIPs in use, sorted: all of them and not only those that this node announces, because any node may get their traffic.
+	// VIPs in use of pools that answer, sorted: all of them and not only those that this node announces, because any node
+	// may get their traffic.
 	VIPs []netip.Addr
 	// IPv4 and IPv6 are addresses of this host that requests are handed to. Invalid: the family is not answered.
 	IPv4, IPv6 netip.Addr
