@@ -15,24 +15,31 @@ import (
 
 // metrics is a prometheus.Collector: most of what it tells is read from the drivers when it is asked.
 type metrics struct {
-	frames   func() (arp, ndp l2.Stats)
+	l2       layer2
 	sessions func() []bgp.Status
 
 	duration prometheus.Histogram
 	errors   *prometheus.CounterVec
 
-	vips, requests, replies, gratuitous, dropped, sendErrors, up, prefixes *prometheus.Desc
+	vips, requests, replies, gratuitous, dropped, sendErrors, duplicates, defences, up, prefixes *prometheus.Desc
 
 	mu        sync.Mutex
 	announced map[plan.Via]int
 }
 
-func newMetrics(frames func() (arp, ndp l2.Stats), sessions func() []bgp.Status) *metrics {
+// layer2 is what metrics read of a l2.Speaker.
+type layer2 interface {
+	Stats() (arp, ndp l2.Stats)
+	Duplicates() []l2.Duplicate
+	Defences() uint64
+}
+
+func newMetrics(frames layer2, sessions func() []bgp.Status) *metrics {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("seamark_speaker_"+name, help, labels, nil)
 	}
 	return &metrics{
-		frames: frames, sessions: sessions,
+		l2: frames, sessions: sessions,
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "seamark_speaker_sync_duration_seconds", Help: "Time to plan and make all announcements.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
@@ -46,6 +53,8 @@ func newMetrics(frames func() (arp, ndp l2.Stats), sessions func() []bgp.Status)
 		gratuitous: desc("gratuitous_sent_total", "Gratuitous ARP frames and unsolicited neighbor advertisements sent.", "protocol"),
 		dropped:    desc("frames_dropped_total", "ARP and neighbor discovery frames that were not answered.", "protocol", "reason"),
 		sendErrors: desc("send_errors_total", "Frames that the kernel did not take.", "protocol"),
+		duplicates: desc("duplicate_addresses", "VIPs of this node that a station uses which is none of the cluster's."),
+		defences:   desc("defences_total", "Announcements against such stations."),
 		up:         desc("bgp_session_up", "1 when the session with the BGPPeer is established.", "peer"),
 		prefixes:   desc("bgp_prefixes_sent", "Routes that the router has from this node.", "peer"),
 		announced:  map[plan.Via]int{},
@@ -54,7 +63,7 @@ func newMetrics(frames func() (arp, ndp l2.Stats), sessions func() []bgp.Status)
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.vips, m.requests, m.replies, m.gratuitous, m.dropped, m.sendErrors, m.up, m.prefixes} {
+	for _, d := range []*prometheus.Desc{m.vips, m.requests, m.replies, m.gratuitous, m.dropped, m.sendErrors, m.duplicates, m.defences, m.up, m.prefixes} {
 		ch <- d
 	}
 	m.duration.Describe(ch)
@@ -68,10 +77,12 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	counter := func(d *prometheus.Desc, n uint64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
 	}
-	gauge := func(d *prometheus.Desc, n int, label string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), label)
+	gauge := func(d *prometheus.Desc, n int, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), labels...)
 	}
-	arp, ndp := m.frames()
+	gauge(m.duplicates, len(m.l2.Duplicates()))
+	counter(m.defences, m.l2.Defences())
+	arp, ndp := m.l2.Stats()
 	for protocol, s := range map[string]l2.Stats{"arp": arp, "ndp": ndp} {
 		counter(m.requests, s.Requests, protocol)
 		counter(m.replies, s.Replies, protocol)

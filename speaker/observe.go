@@ -10,6 +10,7 @@ import (
 	"github.com/seamark-io/seamark/api/v1alpha1"
 	"github.com/seamark-io/seamark/cluster"
 	"github.com/seamark-io/seamark/speaker/bgp"
+	"github.com/seamark-io/seamark/speaker/l2"
 	"github.com/seamark-io/seamark/speaker/plan"
 )
 
@@ -19,6 +20,8 @@ type observation struct {
 	peers map[string]peerReport
 	// own are the addresses of pools, by pool, that this node uses itself.
 	own map[string][]v1alpha1.NodeAddress
+	// ready are the nodes that are.
+	ready map[string]bool
 }
 
 // vipReport is what this node does about a VIP.
@@ -30,6 +33,8 @@ type vipReport struct {
 	why map[plan.Via]plan.Reason
 	// nobody says why no node announces the VIP, on the one node that tells.
 	nobody plan.Reason
+	// duplicate is a stranger that uses the address; its MAC is zero where there is none.
+	duplicate l2.Duplicate
 }
 
 type service struct {
@@ -48,8 +53,11 @@ type peerReport struct {
 func (p peerReport) established() bool { return p.state == "Established" }
 
 // observe puts together what the plan wants and what became of it. A route counts as announced when a router has it.
-func observe(node string, snap *cluster.Snapshot, p plan.Plan, sessions []bgp.Status) observation {
-	o := observation{vips: map[netip.Addr]vipReport{}, peers: map[string]peerReport{}, own: map[string][]v1alpha1.NodeAddress{}}
+func observe(node string, snap *cluster.Snapshot, p plan.Plan, sessions []bgp.Status, duplicates []l2.Duplicate) observation {
+	o := observation{vips: map[netip.Addr]vipReport{}, peers: map[string]peerReport{}, own: map[string][]v1alpha1.NodeAddress{}, ready: map[string]bool{}}
+	for name, n := range snap.Nodes {
+		o.ready[name] = n.Ready
+	}
 	byPeer := map[string]*bgp.Status{}
 	for i, s := range sessions {
 		byPeer[s.Peer] = &sessions[i]
@@ -80,6 +88,12 @@ func observe(node string, snap *cluster.Snapshot, p plan.Plan, sessions []bgp.St
 			v.nobody = nobody(node, d)
 		}
 		o.vips[d.VIP] = v
+	}
+	for _, d := range duplicates {
+		if v, ok := o.vips[d.Addr]; ok {
+			v.duplicate = d
+			o.vips[d.Addr] = v
+		}
 	}
 	return o
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/seamark-io/seamark/api/client"
 	"github.com/seamark-io/seamark/api/v1alpha1"
 	"github.com/seamark-io/seamark/cluster"
+	"github.com/seamark-io/seamark/speaker/l2"
 	"github.com/seamark-io/seamark/speaker/plan"
 )
 
@@ -27,6 +28,7 @@ const (
 	ReasonAnnouncing    = "Announcing"
 	ReasonNotAnnouncing = "NotAnnouncing"
 	ReasonNotAnnounced  = "NotAnnounced"
+	ReasonDuplicate     = "DuplicateAddress"
 )
 
 const (
@@ -37,20 +39,18 @@ const (
 	// countPause is the least time between two writes of a BGPPeer of which only counts or passing states changed: Services
 	// come by the thousand, and a session that fails goes through all states every few seconds.
 	countPause = 10 * time.Second
-	// nobodyGrace is how long nobody may announce a VIP before that is told: pods take a while to start.
-	nobodyGrace = 10 * time.Second
-	// nobodyPause is the least time between two of these events of a node: ten thousand Services without pods are one mistake.
-	nobodyPause = time.Second
-	// farewell is how long the end of the agent may wait for its entries to be removed.
-	farewell = 3 * time.Second
+	// inherit is how long what an earlier life of the agent announced is left standing after a start, so that a restart is
+	// not seen in the API: sessions take seconds until they are established, and so may addresses until they are granted.
+	inherit = 15 * time.Second
 )
 
 // reporter writes this node's entries in the status of VIPs, BGPPeers and IPPools, by server-side apply with a field manager of its
 // own, and the Events on Services. It lives beside the loop and never holds it up: it is given observations, of which it
 // skips those that are overtaken, and tries again as long as it takes.
 //
-// What it last wrote it reads back from the API once, when it starts: so it finds entries of an agent that died, and a
-// restart repeats no Event.
+// What it last wrote it reads back from the API once, when it starts: so it finds entries of an agent that died or was
+// stopped, and a restart rewrites nothing and repeats no Event. For the same reason it leaves its entries when it ends: an
+// agent that ends is nearly always followed by another. Those of a node that is gone the controller removes.
 type reporter struct {
 	cfg     Config
 	manager string
@@ -61,20 +61,22 @@ type reporter struct {
 
 	// What is in the API, as far as this node wrote it. They belong to run; written guards them while it has writers.
 	written   sync.Mutex
-	announced map[netip.Addr]map[plan.Via]metav1.Time
+	announced map[netip.Addr]written
 	sessions  map[string]peerWritten
 	own       map[string][]v1alpha1.NodeAddress
-	// nobody are the VIPs that no node announces, if this node is the one to tell.
-	nobody map[netip.Addr]silence
-	// toldNobody is when the last of them was told.
-	toldNobody time.Time
+	nobody    nobodyTeller
+	// started is when the entries were read.
+	started time.Time
 }
 
-// silence is why nobody announces a VIP, and since when.
-type silence struct {
-	reason plan.Reason
-	since  time.Time
-	told   bool
+// written is what the API has of this node about one VIP.
+type written struct {
+	via map[plan.Via]metav1.Time
+	// duplicate and since when; empty: none.
+	duplicate string
+	since     metav1.Time
+	// inherited: it is of an earlier life, and this one has not said the same yet.
+	inherited bool
 }
 
 type peerWritten struct {
@@ -85,7 +87,7 @@ type peerWritten struct {
 func newReporter(cfg Config) *reporter {
 	return &reporter{
 		cfg: cfg, manager: "seamark-node/" + cfg.Node, wake: make(chan struct{}, 1),
-		announced: map[netip.Addr]map[plan.Via]metav1.Time{}, sessions: map[string]peerWritten{}, own: map[string][]v1alpha1.NodeAddress{}, nobody: map[netip.Addr]silence{},
+		announced: map[netip.Addr]written{}, sessions: map[string]peerWritten{}, own: map[string][]v1alpha1.NodeAddress{},
 	}
 }
 
@@ -97,20 +99,13 @@ func (r *reporter) set(o observation) {
 	signal(r.wake)
 }
 
-// run reports until ctx ends. When nothing is announced any more, which silent says, it removes the node's entries.
-func (r *reporter) run(ctx context.Context, silent <-chan struct{}) error {
+// run reports until ctx ends.
+func (r *reporter) run(ctx context.Context) {
 	if r.cfg.Seamark == nil {
 		<-ctx.Done()
-		return nil
+		return
 	}
 	r.work(ctx)
-	<-silent
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
-	defer cancel()
-	if _, err := r.write(last, observation{}); err != nil {
-		r.cfg.Log.Warn("cannot remove this node from the status of what it announced: the controller will", "err", err)
-	}
-	return nil
 }
 
 func (r *reporter) work(ctx context.Context) {
@@ -167,23 +162,10 @@ func (r *reporter) load(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list VIPs: %w", err)
 	}
-	for _, v := range vips.Items {
-		addr, err := netip.ParseAddr(v.Spec.Address)
-		if err != nil {
-			continue // the CRD does not allow it
-		}
-		for _, a := range v.Status.Announcers {
-			if a.Node != r.cfg.Node {
-				continue
-			}
-			if r.announced[addr] == nil {
-				r.announced[addr] = map[plan.Via]metav1.Time{}
-			}
-			since := metav1.Time{}
-			if a.Since != nil {
-				since = *a.Since
-			}
-			r.announced[addr][plan.Via(a.Via)] = since
+	r.started = time.Now()
+	for i := range vips.Items {
+		if addr, w := r.ownEntries(&vips.Items[i]); len(w.via) > 0 || w.duplicate != "" {
+			r.announced[addr] = w
 		}
 	}
 	peers, err := r.cfg.Seamark.BGPPeers.List(ctx, metav1.ListOptions{})
@@ -192,7 +174,7 @@ func (r *reporter) load(ctx context.Context) error {
 	}
 	for _, p := range peers.Items {
 		if slices.ContainsFunc(p.Status.Nodes, func(n v1alpha1.BGPPeerNode) bool { return n.Node == r.cfg.Node }) {
-			r.sessions[p.Name] = peerWritten{} // of an earlier session: written anew, or removed
+			r.sessions[p.Name] = peerWritten{at: r.started} // of an earlier session: written anew, or removed
 		}
 	}
 	pools, err := r.cfg.Seamark.IPPools.List(ctx, metav1.ListOptions{})
@@ -207,6 +189,31 @@ func (r *reporter) load(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func (r *reporter) ownEntries(v *v1alpha1.VIP) (netip.Addr, written) {
+	addr, err := netip.ParseAddr(v.Spec.Address)
+	if err != nil {
+		return addr, written{} // the CRD does not allow it
+	}
+	at := func(t *metav1.Time) metav1.Time {
+		if t == nil {
+			return metav1.Time{}
+		}
+		return *t
+	}
+	w := written{via: map[plan.Via]metav1.Time{}, inherited: true}
+	for _, a := range v.Status.Announcers {
+		if a.Node == r.cfg.Node {
+			w.via[plan.Via(a.Via)] = at(a.Since)
+		}
+	}
+	for _, d := range v.Status.Duplicates {
+		if d.Node == r.cfg.Node {
+			w.duplicate, w.since = d.MAC, at(d.Since)
+		}
+	}
+	return addr, w
 }
 
 // write makes the API agree with the observation. again is when to call it once more although nothing changed.
@@ -225,10 +232,12 @@ func (r *reporter) write(ctx context.Context, o observation) (again time.Duratio
 			return nil
 		})
 	}
-	for _, addr := range r.changedVIPs(o) {
+	changed, again := r.changedVIPs(o, time.Now())
+	for _, addr := range changed {
 		do(func() error { return r.writeVIP(ctx, addr, o.vips[addr]) })
 	}
-	names, again := r.changedPeers(o, time.Now())
+	names, later := r.changedPeers(o, time.Now())
+	again = sooner(again, later)
 	for _, name := range names {
 		do(func() error { return r.writePeer(ctx, name, o.peers) })
 	}
@@ -236,17 +245,27 @@ func (r *reporter) write(ctx context.Context, o observation) (again time.Duratio
 		do(func() error { return r.writePool(ctx, name, o.own[name]) })
 	}
 	_ = g.Wait() // the functions return nil
-	again = sooner(again, r.tellNobody(o, time.Now()))
+	again = sooner(again, r.tellNobody(ctx, o, time.Now()))
 	if len(errs) > 1 {
 		return again, fmt.Errorf("%w (and %d more errors)", errs[0], len(errs)-1)
 	}
 	return again, errors.Join(errs...)
 }
 
-func (r *reporter) changedVIPs(o observation) []netip.Addr {
-	var out []netip.Addr
+// changedVIPs returns the VIPs to write now, and after how long others will be due.
+func (r *reporter) changedVIPs(o observation, now time.Time) (out []netip.Addr, again time.Duration) {
+	young := r.started.Add(inherit).Sub(now)
 	for addr, v := range o.vips {
-		if !sameKeys(v.via, r.announced[addr]) {
+		w := r.announced[addr]
+		switch {
+		case w.says(v):
+			if w.inherited {
+				w.inherited = false
+				r.announced[addr] = w
+			}
+		case w.inherited && young > 0 && w.promises(v):
+			again = sooner(again, young)
+		default:
 			out = append(out, addr)
 		}
 	}
@@ -255,19 +274,29 @@ func (r *reporter) changedVIPs(o observation) []netip.Addr {
 			out = append(out, addr)
 		}
 	}
-	return out
+	return out, again
 }
 
-func sameKeys(a map[plan.Via]string, b map[plan.Via]metav1.Time) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for k := range a {
-		if _, ok := b[k]; !ok {
+// says reports whether the entries say what the report says.
+func (w *written) says(v vipReport) bool {
+	return len(w.via) == len(v.via) && w.promises(v) && w.duplicate == macOf(v.duplicate)
+}
+
+// promises reports whether the entries say all that the report says, and perhaps more.
+func (w *written) promises(v vipReport) bool {
+	for via := range v.via {
+		if _, ok := w.via[via]; !ok {
 			return false
 		}
 	}
-	return true
+	return macOf(v.duplicate) == "" || w.duplicate == macOf(v.duplicate)
+}
+
+func macOf(d l2.Duplicate) string {
+	if d.MAC == (plan.MAC{}) {
+		return ""
+	}
+	return d.MAC.String()
 }
 
 // writeVIP applies this node's entries of one VIP, and tells the Services what changed.
@@ -275,37 +304,47 @@ func (r *reporter) writeVIP(ctx context.Context, addr netip.Addr, v vipReport) e
 	r.written.Lock()
 	before := r.announced[addr]
 	r.written.Unlock()
-	after := map[plan.Via]metav1.Time{}
+	after := written{via: map[plan.Via]metav1.Time{}, duplicate: macOf(v.duplicate)}
 	announcers := []v1alpha1.Announcer{}
 	for _, via := range []plan.Via{plan.ARP, plan.NDP, plan.BGPRoute} {
 		if _, ok := v.via[via]; !ok {
 			continue
 		}
-		since, ok := before[via]
+		since, ok := before.via[via]
 		if !ok {
 			since = metav1.Now().Rfc3339Copy()
 		}
-		after[via] = since
+		after.via[via] = since
 		announcers = append(announcers, v1alpha1.Announcer{Node: r.cfg.Node, Via: string(via), Since: &since})
 	}
 	name := cluster.VIPName(addr)
 	object, status := applied("VIP", name, "announcers", announcers)
-	_, arp := after[plan.ARP]
-	if _, ndp := after[plan.NDP]; arp || ndp {
+	_, arp := after.via[plan.ARP]
+	if _, ndp := after.via[plan.NDP]; arp || ndp {
 		status["owner"] = r.cfg.Node // in place of the node that had it before
+	}
+	if after.duplicate != "" {
+		if after.since = before.since; before.duplicate != after.duplicate {
+			after.since = metav1.NewTime(v.duplicate.Since).Rfc3339Copy()
+		}
+		status["duplicates"] = []v1alpha1.Duplicate{{Node: r.cfg.Node, MAC: after.duplicate, Since: &after.since}}
 	}
 	err := client.ApplyStatus(ctx, r.cfg.Seamark.VIPs, r.manager, name, object)
 	if err != nil && !apierrors.IsNotFound(err) { // with the object, its status is gone
 		return fmt.Errorf("write status of VIP %s: %w", name, err)
 	}
 	r.written.Lock()
-	if len(after) > 0 {
+	if len(after.via) > 0 || after.duplicate != "" {
 		r.announced[addr] = after
 	} else {
 		delete(r.announced, addr)
 	}
 	r.written.Unlock()
-	r.tellChange(addr, v, before)
+	r.tellChange(addr, v, before.via)
+	if after.duplicate != "" && after.duplicate != before.duplicate {
+		r.event(v.services, corev1.EventTypeWarning, ReasonDuplicate,
+			"%s is used by another station as well: node %s sees it at %s on %s, which is none of the cluster's nodes; take the address away from it, or out of the pool", addr, r.cfg.Node, after.duplicate, v.duplicate.Interface)
+	}
 	return nil
 }
 
@@ -328,36 +367,6 @@ func (r *reporter) tellChange(addr netip.Addr, v vipReport, before map[plan.Via]
 			}
 		}
 	}
-}
-
-// tellNobody tells, once for each reason, why no node announces a VIP, if that lasts. It returns after how long it has more
-// to tell; 0: not at all.
-func (r *reporter) tellNobody(o observation, now time.Time) (again time.Duration) {
-	for addr := range r.nobody {
-		if o.vips[addr].nobody.Code == "" {
-			delete(r.nobody, addr)
-		}
-	}
-	for addr, v := range o.vips {
-		if v.nobody.Code == "" {
-			continue
-		}
-		s, known := r.nobody[addr]
-		if !known || s.reason != v.nobody {
-			s = silence{reason: v.nobody, since: now}
-		}
-		wait := max(s.since.Add(nobodyGrace).Sub(now), r.toldNobody.Add(nobodyPause).Sub(now))
-		switch {
-		case s.told:
-		case wait > 0:
-			again = sooner(again, wait)
-		default:
-			s.told, r.toldNobody = true, now
-			r.event(v.services, corev1.EventTypeWarning, ReasonNotAnnounced, "%s is not announced: %s", addr, v.nobody.Text)
-		}
-		r.nobody[addr] = s
-	}
-	return again
 }
 
 // sooner returns the shorter of two times to wait; 0 is none.

@@ -20,6 +20,7 @@ import (
 	"github.com/seamark-io/seamark/api/client"
 	"github.com/seamark-io/seamark/api/v1alpha1"
 	"github.com/seamark-io/seamark/cluster"
+	"github.com/seamark-io/seamark/speaker/l2"
 	"github.com/seamark-io/seamark/speaker/plan"
 )
 
@@ -83,6 +84,9 @@ func (v fakeVIPs) Patch(ctx context.Context, name string, pt types.PatchType, da
 			err = errors.New("no since")
 		}
 		vias = append(vias, a.Node+" "+a.Via)
+	}
+	for _, d := range obj.Status.Duplicates {
+		vias = append(vias, d.Node+" duplicate "+d.MAC)
 	}
 	if slices.ContainsFunc(obj.Status.Announcers, func(a v1alpha1.Announcer) bool { return a.Via != v1alpha1.ViaBGP }) != (obj.Status.Owner == "n1") {
 		err = fmt.Errorf("owner %q with %v", obj.Status.Owner, vias)
@@ -192,8 +196,8 @@ func TestReporter(t *testing.T) {
 		recorder := record.NewFakeRecorder(100)
 		r := newReporter(Config{Node: "n1", Seamark: f.client(), Recorder: recorder, Log: slog.New(slog.DiscardHandler)})
 		ctx, cancel := context.WithCancel(t.Context())
-		silent, ended := make(chan struct{}), make(chan error, 1)
-		go func() { ended <- r.run(ctx, silent) }()
+		ended := make(chan struct{})
+		go func() { r.run(ctx); close(ended) }()
 		now := func(o observation) {
 			r.set(o)
 			time.Sleep(time.Second)
@@ -203,7 +207,10 @@ func TestReporter(t *testing.T) {
 		moved := announcing()
 		moved.why[plan.ARP] = plan.Reason{Code: plan.NotOwner, Text: "node n2 owns it"}
 		now(observation{vips: map[netip.Addr]vipReport{vipA: announcing(plan.ARP), vipB: moved}})
-		check(t, "what an earlier agent left", f.take(), "BGPPeer old []", "IPPool mended []", "VIP 192.0.2.2 []")
+		check(t, "what an earlier agent left", f.take(), "BGPPeer old []", "IPPool mended []")
+		time.Sleep(inherit)
+		synctest.Wait()
+		check(t, "what an earlier agent announced", f.take(), "VIP 192.0.2.2 []")
 		check(t, "Events", events(recorder), "Normal NotAnnouncing node n1 no longer announces 192.0.2.2 by ARP: node n2 owns it")
 
 		up := peerReport{state: "Established", since: time.Now(), prefixesSent: 1}
@@ -261,12 +268,88 @@ func TestReporter(t *testing.T) {
 		f.take()
 
 		cancel()
-		synctest.Wait()
-		check(t, "before the announcements end", f.take())
-		close(silent)
-		if err := <-ended; err != nil {
-			t.Error(err)
+		<-ended
+		check(t, "at the end", f.take())
+	})
+}
+
+// An agent that was stopped and starts again writes nothing as long as it comes to the same, and tells nothing twice, although
+// sessions take their time.
+func TestRestartIsNotSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		long := metav1.NewTime(time.Now().Add(-time.Hour))
+		f := &fakeAPI{
+			vips: []v1alpha1.VIP{{Spec: v1alpha1.VIPSpec{Address: vipA.String()}, Status: v1alpha1.VIPStatus{
+				Announcers: []v1alpha1.Announcer{{Node: "n1", Via: "ARP", Since: &long}, {Node: "n1", Via: "BGP", Since: &long}},
+				Duplicates: []v1alpha1.Duplicate{{Node: "n1", MAC: "02:00:00:00:00:09", Since: &long}},
+			}}},
+			peers: []v1alpha1.BGPPeer{{ObjectMeta: metav1.ObjectMeta{Name: "tor"}, Status: v1alpha1.BGPPeerStatus{Nodes: []v1alpha1.BGPPeerNode{{Node: "n1", State: "Established"}}}}},
 		}
-		check(t, "at the end", f.take(), "VIP 192.0.2.1 []")
+		recorder := record.NewFakeRecorder(100)
+		r := newReporter(Config{Node: "n1", Seamark: f.client(), Recorder: recorder, Log: slog.New(slog.DiscardHandler)})
+		go r.run(t.Context())
+		step := func(v vipReport, state string) {
+			r.set(observation{vips: map[netip.Addr]vipReport{vipA: v}, peers: map[string]peerReport{"tor": {state: state, since: time.Now()}}})
+			time.Sleep(3 * time.Second)
+			synctest.Wait()
+		}
+		step(announcing(), "Idle")
+		step(announcing(plan.ARP), "Active")
+		check(t, "while sessions come up", f.take())
+		dup := announcing(plan.ARP, plan.BGPRoute)
+		dup.duplicate = l2.Duplicate{Addr: vipA, MAC: plan.MAC{2, 0, 0, 0, 0, 9}}
+		step(dup, "Established")
+		check(t, "when all is as before", f.take(), `BGPPeer tor [n1 Established 0 ""]`)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		check(t, "later", f.take())
+		check(t, "Events", events(recorder))
+	})
+}
+
+func TestDuplicateIsReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, recorder := &fakeAPI{}, record.NewFakeRecorder(100)
+		r := newReporter(Config{Node: "n1", Seamark: f.client(), Recorder: recorder, Log: slog.New(slog.DiscardHandler)})
+		go r.run(t.Context())
+		step := func(d l2.Duplicate) {
+			v := announcing(plan.ARP)
+			v.duplicate = d
+			r.set(observation{vips: map[netip.Addr]vipReport{vipA: v}})
+			time.Sleep(time.Second)
+			synctest.Wait()
+		}
+		step(l2.Duplicate{})
+		f.take()
+		events(recorder)
+		for range 3 {
+			step(l2.Duplicate{Addr: vipA, MAC: plan.MAC{2, 0, 0, 0, 0, 9}, Interface: "eth0", Since: time.Now()})
+		}
+		check(t, "status", f.take(), "VIP 192.0.2.1 [n1 ARP n1 duplicate 02:00:00:00:00:09]")
+		check(t, "Events", events(recorder), "Warning DuplicateAddress 192.0.2.1 is used by another station as well: node n1 sees it at 02:00:00:00:00:09 on eth0, which is none of the cluster's nodes; take the address away from it, or out of the pool")
+		step(l2.Duplicate{})
+		check(t, "when it is over", f.take(), "VIP 192.0.2.1 [n1 ARP]")
+	})
+}
+
+// Nobody is told that a VIP is not announced which another node announces, as this one cannot see but read.
+func TestAnnouncedElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeAPI{vips: []v1alpha1.VIP{{Spec: v1alpha1.VIPSpec{Address: vipA.String()}, Status: v1alpha1.VIPStatus{Announcers: []v1alpha1.Announcer{{Node: "n2", Via: "ARP"}}}}}}
+		recorder := record.NewFakeRecorder(100)
+		r := newReporter(Config{Node: "n1", Seamark: f.client(), Recorder: recorder, Log: slog.New(slog.DiscardHandler)})
+		go r.run(t.Context())
+		none := announcing()
+		none.nobody = plan.Reason{Code: plan.NoSubnet, Text: "no interface"}
+		o := observation{vips: map[netip.Addr]vipReport{vipA: none}, ready: map[string]bool{"n2": true}}
+		r.set(o)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		check(t, "while n2 announces it", events(recorder))
+		o.ready = nil
+		r.set(o)
+		time.Sleep(2 * nobodyMax)
+		synctest.Wait()
+		check(t, "after n2 has gone", events(recorder), "Warning NotAnnounced 192.0.2.1 is not announced: no interface")
 	})
 }

@@ -36,6 +36,8 @@ type Config struct {
 	Node   string
 	Source Source
 	Log    *slog.Logger
+	// Gate lets answers by ARP and NDP pass; nil: always.
+	Gate l2.Gate
 	// Seamark is the client that status is written with; nil: none is written, and there are no Events.
 	Seamark *client.Client
 	// Recorder of Events on Services; nil: none.
@@ -67,9 +69,9 @@ type Speaker struct {
 	bgp     *bgp.Speaker
 	report  *reporter
 
-	// broken is signalled by l2 when it needs another Set.
-	broken chan struct{}
-	synced atomic.Bool
+	// broken is signalled by l2 when it needs another Set, duplicated when it has seen something to report.
+	broken, duplicated chan struct{}
+	synced             atomic.Bool
 	// told are the drivers' errors that were logged, by driver.
 	told map[string]string
 }
@@ -84,11 +86,14 @@ func New(cfg Config) (*Speaker, error) {
 	}
 	s := &Speaker{
 		cfg: cfg, links: link.New(cfg.Log), ping: ping.New(), bgp: bgp.New(cfg.Log),
-		broken: make(chan struct{}, 1), told: map[string]string{},
+		broken: make(chan struct{}, 1), duplicated: make(chan struct{}, 1), told: map[string]string{},
 	}
-	s.l2 = l2.New(func() { signal(s.broken) })
+	s.l2 = l2.New(l2.Config{
+		Gate: cfg.Gate, Neighbour: link.Neighbour,
+		Broken: func() { signal(s.broken) }, Duplicated: func() { signal(s.duplicated) },
+	})
 	s.report = newReporter(cfg)
-	s.metrics = newMetrics(s.l2.Stats, s.bgp.Status)
+	s.metrics = newMetrics(s.l2, s.bgp.Status)
 	if cfg.Metrics != nil {
 		if err := cfg.Metrics.Register(s.metrics); err != nil {
 			return nil, fmt.Errorf("register the speaker's metrics: %w", err)
@@ -101,11 +106,9 @@ func New(cfg Config) (*Speaker, error) {
 // network namespace, once.
 func (s *Speaker) Run(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
-	silent := make(chan struct{})
 	g.Go(func() error { return s.links.Run(gctx) })
-	g.Go(func() error { return s.report.run(gctx, silent) })
+	g.Go(func() error { s.report.run(gctx); return nil })
 	g.Go(func() error {
-		defer close(silent)
 		s.loop(gctx)
 		// Routers first: they are told, neighbours have to find out.
 		s.bgp.Close()
@@ -141,7 +144,7 @@ func (s *Speaker) loop(ctx context.Context) {
 	for {
 		start := time.Now()
 		if snap, ifaces := s.cfg.Source.Snapshot(), s.links.Interfaces(); snap != nil && ifaces != nil {
-			current = plan.Build(snap, plan.Facts{Node: s.cfg.Node, Interfaces: ifaces, Gateways: s.links.Gateways()})
+			current = plan.Build(snap, plan.Facts{Node: s.cfg.Node, Interfaces: ifaces, Gateways: s.links.Gateways(), Now: start})
 			if s.apply(ctx, current) {
 				delay = retryMin
 				retry.Stop()
@@ -149,7 +152,7 @@ func (s *Speaker) loop(ctx context.Context) {
 				retry.Reset(delay)
 				delay = min(2*delay, retryMax)
 			}
-			s.report.set(observe(s.cfg.Node, snap, current, s.bgp.Status()))
+			s.report.set(s.observe(snap, current))
 			s.metrics.observe(current, time.Since(start))
 			s.synced.Store(true)
 		}
@@ -160,10 +163,11 @@ func (s *Speaker) loop(ctx context.Context) {
 			select {
 			case <-ctx.Done():
 				return
-			case <-s.bgp.Changed(): // changes what there is to report, and nothing else
-				if snap := s.cfg.Source.Snapshot(); snap != nil {
-					s.report.set(observe(s.cfg.Node, snap, current, s.bgp.Status()))
-				}
+			// These change what there is to report, and nothing else.
+			case <-s.bgp.Changed():
+				s.observeAgain(current)
+			case <-s.duplicated:
+				s.observeAgain(current)
 			case <-s.cfg.Source.Changed():
 				again = true
 			case <-s.links.Changed():
@@ -179,6 +183,16 @@ func (s *Speaker) loop(ctx context.Context) {
 	}
 }
 
+func (s *Speaker) observe(snap *cluster.Snapshot, p plan.Plan) observation {
+	return observe(s.cfg.Node, snap, p, s.bgp.Status(), s.l2.Duplicates())
+}
+
+func (s *Speaker) observeAgain(p plan.Plan) {
+	if snap := s.cfg.Source.Snapshot(); snap != nil {
+		s.report.set(s.observe(snap, p))
+	}
+}
+
 // apply has each driver make its part of the plan true; what one cannot do does not keep the others. Errors are logged
 // when they begin, change and end.
 func (s *Speaker) apply(ctx context.Context, p plan.Plan) (ok bool) {
@@ -187,7 +201,7 @@ func (s *Speaker) apply(ctx context.Context, p plan.Plan) (ok bool) {
 		name string
 		set  func() error
 	}{
-		{"l2", func() error { return s.l2.Set(ctx, p.L2) }},
+		{"l2", func() error { return s.l2.Set(ctx, p.L2, p.Neighbours) }},
 		{"bgp", func() error { return s.bgp.Set(ctx, p.BGP) }},
 		{"ping", func() error { return s.ping.Set(ctx, p.Ping) }},
 	} {

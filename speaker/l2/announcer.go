@@ -2,7 +2,9 @@ package l2
 
 import (
 	"context"
+	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,37 +17,118 @@ const refresh = time.Minute
 
 // repeats are the moments, after an address was taken, at which it is announced: the first frame may be lost, because a
 // switch port has just come up or a neighbour has only just learned the old entry.
-var repeats = [...]time.Duration{0, time.Second, 3 * time.Second, 10 * time.Second} //nolint:gochecknoglobals // a constant
+var repeats = []time.Duration{0, time.Second, 3 * time.Second, 10 * time.Second} //nolint:gochecknoglobals // a constant
 
-// announcer sends gratuitous frames for the addresses that its listener takes, as long as it has them.
+// The number and the spacing of probes, and the delay of the first (RFC 5227 section 1.1: PROBE_NUM, PROBE_MIN, PROBE_MAX,
+// PROBE_WAIT).
+const (
+	probes    = 3
+	probeMin  = time.Second
+	probeMax  = 2 * time.Second
+	probeWait = time.Second
+)
+
+// notice is what is sent about an address.
+type notice uint8
+
+const (
+	// toGateways tells the default gateways, one frame for each.
+	toGateways notice = iota
+	// toAll tells everybody, in each form that somebody may need.
+	toAll
+	// again tells everybody in one form: a reminder.
+	again
+	// probe asks whether anybody else has the address.
+	probe
+)
+
+// wire is what an announcer sends on.
+type wire interface {
+	// prepare is called before a notice is sent about a number of addresses: it returns the frames that it takes for each.
+	prepare(n notice) int
+	// send sends it about the addresses, those of them that may be announced at this moment, in this order, and returns how
+	// many frames that were.
+	send(n notice, addrs []netip.Addr) int
+}
+
+// announcer sends notices about the addresses that its listener has: at once and some times later about those that it takes,
+// now and then about all, paced. Of what is due it does first what was never done.
 type announcer struct {
-	owned    func() respond.Owned
-	announce func(netip.Addr)
-	wake     chan struct{}
+	owned  func() respond.Owned
+	wire   wire
+	bucket *bucket
+	// review is called at each refresh and returns addresses to probe.
+	review func() []netip.Addr
+	wake   chan struct{}
 
 	mu      sync.Mutex
-	batches []batch
+	batches []*batch
+	// newest says which batch an address was last in: an older one has nothing to say about it any more.
+	newest map[netip.Addr]*batch
+
+	// passes belong to run: what is due, in order.
+	passes []*pass
 }
 
-// batch are addresses that were taken at one moment.
+// batch are addresses with the moments at which notices about them are due.
 type batch struct {
-	addrs []netip.Addr
-	taken time.Time
-	// sent counts how often the batch was announced.
-	sent int
+	addrs   []netip.Addr
+	notices []notice
+	due     []time.Time
+	// busy while there is a pass of the batch: a moment that comes meanwhile is skipped.
+	busy bool
 }
 
-func newAnnouncer(owned func() respond.Owned, announce func(netip.Addr)) *announcer {
-	return &announcer{owned: owned, announce: announce, wake: make(chan struct{}, 1)}
+// pass is one notice about many addresses, of which some have been sent.
+type pass struct {
+	notice notice
+	addrs  []netip.Addr
+	// frames for each address, once prepared.
+	frames   int
+	prepared bool
+	urgent   bool
+	// of is nil for a refresh; last is the batch's last for this moment.
+	of   *batch
+	last bool
+}
+
+func newAnnouncer(owned func() respond.Owned, w wire, b *bucket, review func() []netip.Addr) *announcer {
+	return &announcer{owned: owned, wire: w, bucket: b, review: review, wake: make(chan struct{}, 1), newest: map[netip.Addr]*batch{}}
 }
 
 // take has the addresses announced now and at the later moments. It does not wait for it.
 func (a *announcer) take(addrs []netip.Addr) {
-	if len(addrs) == 0 {
+	now := time.Now()
+	b := &batch{addrs: addrs, notices: []notice{toGateways, toAll}}
+	for _, d := range repeats {
+		b.due = append(b.due, now.Add(d))
+	}
+	a.add(b, true)
+}
+
+// probe has others asked whether they use the addresses. The delays are random, so that nodes that start together do not ask
+// together.
+func (a *announcer) probe(addrs []netip.Addr) {
+	at := time.Now().Add(rand.N(probeWait))
+	b := &batch{addrs: addrs, notices: []notice{probe}}
+	for range probes {
+		b.due = append(b.due, at)
+		at = at.Add(probeMin + rand.N(probeMax-probeMin))
+	}
+	a.add(b, false)
+}
+
+func (a *announcer) add(b *batch, announces bool) {
+	if len(b.addrs) == 0 {
 		return
 	}
 	a.mu.Lock()
-	a.batches = append(a.batches, batch{addrs: addrs, taken: time.Now()})
+	a.batches = append(a.batches, b)
+	if announces {
+		for _, addr := range b.addrs {
+			a.newest[addr] = b
+		}
+	}
 	a.mu.Unlock()
 	select {
 	case a.wake <- struct{}{}:
@@ -66,39 +149,133 @@ func (a *announcer) run(ctx context.Context) {
 		case <-a.wake:
 		case <-timer.C:
 		case <-ticker.C:
-			for addr := range a.owned() {
-				a.announce(addr)
+			a.refresh()
+		}
+		for {
+			now := time.Now()
+			a.collect(now)
+			wait := a.work(now)
+			if len(a.passes) == 0 {
+				a.collect(now) // forgets batches that are done
+				wait = refresh
+			}
+			if wait > 0 {
+				timer.Reset(min(wait, a.next(now)))
+				break
+			}
+			if ctx.Err() != nil {
+				return
 			}
 		}
-		for _, addrs := range a.due(time.Now()) {
-			owned := a.owned()
-			for _, addr := range addrs {
-				if _, ok := owned[addr]; ok {
-					a.announce(addr)
-				}
-			}
-		}
-		timer.Reset(a.next(time.Now()))
 	}
 }
 
-// due returns what is to be announced now, and forgets what has been announced often enough.
-func (a *announcer) due(now time.Time) [][]netip.Addr {
+func (a *announcer) refresh() {
+	doubtful := a.review()
+	if slices.ContainsFunc(a.passes, func(p *pass) bool { return p.of == nil }) {
+		return // the last one is still going on
+	}
+	var addrs []netip.Addr
+	for addr := range a.owned() {
+		addrs = append(addrs, addr)
+	}
+	if len(addrs) > 0 {
+		a.passes = append(a.passes, &pass{notice: toGateways, addrs: addrs}, &pass{notice: again, addrs: addrs})
+	}
+	if len(doubtful) > 0 {
+		a.passes = append(a.passes, &pass{notice: probe, addrs: doubtful})
+	}
+}
+
+// collect makes passes of what has become due, and forgets batches that have nothing more to come.
+func (a *announcer) collect(now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	var out [][]netip.Addr
+	var urgent []*pass
 	kept := a.batches[:0]
 	for _, b := range a.batches {
-		if !now.Before(b.taken.Add(repeats[b.sent])) {
-			out = append(out, b.addrs)
-			b.sent++
+		for len(b.due) > 0 && !now.Before(b.due[0]) {
+			first := len(b.due) == len(repeats) && b.notices[0] != probe
+			b.due = b.due[1:]
+			if b.busy {
+				continue
+			}
+			for i, n := range b.notices {
+				p := &pass{notice: n, addrs: b.addrs, urgent: first, of: b, last: i == len(b.notices)-1}
+				if first {
+					urgent = append(urgent, p)
+				} else {
+					a.passes = append(a.passes, p)
+				}
+			}
+			b.busy = true
 		}
-		if b.sent < len(repeats) {
+		if len(b.due) > 0 || b.busy {
 			kept = append(kept, b)
+			continue
+		}
+		for _, addr := range b.addrs {
+			if a.newest[addr] == b {
+				delete(a.newest, addr)
+			}
 		}
 	}
 	clear(a.batches[len(kept):])
 	a.batches = kept
+	if len(urgent) > 0 {
+		at := slices.IndexFunc(a.passes, func(p *pass) bool { return !p.urgent })
+		if at < 0 {
+			at = len(a.passes)
+		}
+		a.passes = slices.Insert(a.passes, at, urgent...)
+	}
+}
+
+// work sends as much of the first pass as one call takes, and returns how long to wait for more tokens.
+func (a *announcer) work(now time.Time) (wait time.Duration) {
+	if len(a.passes) == 0 {
+		return 0
+	}
+	p := a.passes[0]
+	if !p.prepared {
+		p.frames, p.prepared = a.wire.prepare(p.notice), true
+	}
+	if p.frames == 0 {
+		p.addrs = nil
+	}
+	if len(p.addrs) > 0 {
+		n := min(len(p.addrs), max(1, batchFrames/p.frames))
+		tokens := n * p.frames
+		if wait := a.bucket.take(now, tokens, p.urgent); wait > 0 {
+			return wait
+		}
+		sent := a.wire.send(p.notice, a.current(p, p.addrs[:n]))
+		a.bucket.put(max(0, tokens-sent))
+		p.addrs = p.addrs[n:]
+	}
+	if len(p.addrs) == 0 {
+		a.passes = slices.Delete(a.passes, 0, 1)
+		if p.last {
+			a.mu.Lock()
+			p.of.busy = false
+			a.mu.Unlock()
+		}
+	}
+	return 0
+}
+
+// current returns those of the addresses that are still owned, and that no later batch is to speak of.
+func (a *announcer) current(p *pass, addrs []netip.Addr) []netip.Addr {
+	owned := a.owned()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := make([]netip.Addr, 0, len(addrs))
+	for _, addr := range addrs {
+		_, ok := owned[addr]
+		if later := a.newest[addr]; ok && (p.of == nil || p.notice == probe || later == p.of) {
+			out = append(out, addr)
+		}
+	}
 	return out
 }
 
@@ -108,7 +285,9 @@ func (a *announcer) next(now time.Time) time.Duration {
 	defer a.mu.Unlock()
 	wait := refresh
 	for _, b := range a.batches {
-		wait = min(wait, b.taken.Add(repeats[b.sent]).Sub(now))
+		if len(b.due) > 0 {
+			wait = min(wait, b.due[0].Sub(now))
+		}
 	}
 	return max(wait, 0)
 }

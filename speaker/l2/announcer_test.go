@@ -13,33 +13,153 @@ import (
 	"github.com/seamark-io/seamark/speaker/l2/respond"
 )
 
-// An address is announced at once and after 1, 3 and 10 seconds, then with all others each minute, and never after it was
-// given up.
+// fakeWire notes what is sent, and when.
+type fakeWire struct {
+	start    time.Time
+	gateways int
+	got      []string
+	frames   map[notice]int
+	last     map[notice]time.Duration
+}
+
+func (w *fakeWire) prepare(n notice) int {
+	return [...]int{toGateways: w.gateways, toAll: 2, again: 1, probe: 1}[n]
+}
+
+func (w *fakeWire) send(n notice, addrs []netip.Addr) int {
+	name := [...]string{toGateways: "gw", toAll: "all", again: "again", probe: "probe"}[n]
+	for _, a := range addrs {
+		w.got = append(w.got, fmt.Sprintf("%s %s@%s", name, a, time.Since(w.start).Round(10*time.Millisecond)))
+	}
+	frames := len(addrs) * w.prepare(n)
+	w.frames[n] += frames
+	w.last[n] = time.Since(w.start)
+	return frames
+}
+
+type announcerTest struct {
+	*announcer
+	wire     *fakeWire
+	owned    atomic.Pointer[respond.Owned]
+	doubtful []netip.Addr
+}
+
+func runAnnouncer(t *testing.T, gateways int, owned respond.Owned) *announcerTest {
+	x := &announcerTest{wire: &fakeWire{start: time.Now(), gateways: gateways, frames: map[notice]int{}, last: map[notice]time.Duration{}}}
+	x.owned.Store(&owned)
+	x.announcer = newAnnouncer(func() respond.Owned { return *x.owned.Load() }, x.wire, newBucket(DefaultRate, DefaultBurst), func() []netip.Addr { return x.doubtful })
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	go x.run(ctx)
+	return x
+}
+
+func (x *announcerTest) sleep(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// An address is announced at once and after 1, 3 and 10 seconds, to the gateways first, then with all others each minute, and
+// never after it was given up.
 func TestAnnouncer(t *testing.T) {
 	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 	synctest.Test(t, func(t *testing.T) {
-		start := time.Now()
-		var owned atomic.Pointer[respond.Owned]
-		owned.Store(&respond.Owned{a: {}, b: {}})
-		var got []string
-		an := newAnnouncer(func() respond.Owned { return *owned.Load() }, func(addr netip.Addr) {
-			got = append(got, fmt.Sprintf("%s@%s", addr, time.Since(start)))
-		})
-		ctx, cancel := context.WithCancel(t.Context())
-		go an.run(ctx)
-		an.take([]netip.Addr{a})
-		time.Sleep(2 * time.Second)
-		synctest.Wait()
-		an.take([]netip.Addr{b})
-		time.Sleep(2 * time.Second)
-		synctest.Wait()
-		owned.Store(&respond.Owned{b: {}}) // a is given up after four seconds
-		time.Sleep(time.Minute)
-		synctest.Wait()
-		cancel()
-		want := []string{"192.0.2.1@0s", "192.0.2.1@1s", "192.0.2.2@2s", "192.0.2.1@3s", "192.0.2.2@3s", "192.0.2.2@5s", "192.0.2.2@12s", "192.0.2.2@1m0s"}
-		if !slices.Equal(got, want) {
-			t.Errorf("got  %v\nwant %v", got, want)
+		x := runAnnouncer(t, 1, respond.Owned{a: {}, b: {}})
+		x.take([]netip.Addr{a})
+		x.sleep(2 * time.Second)
+		x.take([]netip.Addr{b})
+		x.sleep(2 * time.Second)
+		x.owned.Store(&respond.Owned{b: {}}) // a is given up after four seconds
+		x.doubtful = []netip.Addr{b}
+		x.sleep(time.Minute)
+		var want []string
+		for _, s := range []string{"1@0s", "1@1s", "2@2s", "1@3s", "2@3s", "2@5s", "2@12s"} {
+			want = append(want, "gw 192.0.2."+s, "all 192.0.2."+s)
+		}
+		want = append(want, "gw 192.0.2.2@1m0s", "again 192.0.2.2@1m0s", "probe 192.0.2.2@1m0s")
+		if !slices.Equal(x.wire.got, want) {
+			t.Errorf("got  %q\nwant %q", x.wire.got, want)
+		}
+	})
+}
+
+// Announcing anew starts over, and what was to come of the first time is not sent as well.
+func TestAnnouncerStartsOver(t *testing.T) {
+	a := netip.MustParseAddr("192.0.2.1")
+	synctest.Test(t, func(t *testing.T) {
+		x := runAnnouncer(t, 0, respond.Owned{a: {}})
+		x.take([]netip.Addr{a})
+		x.sleep(500 * time.Millisecond)
+		x.take([]netip.Addr{a})
+		x.sleep(20 * time.Second)
+		want := []string{"all 192.0.2.1@0s", "all 192.0.2.1@500ms", "all 192.0.2.1@1.5s", "all 192.0.2.1@3.5s", "all 192.0.2.1@10.5s"}
+		if !slices.Equal(x.wire.got, want) {
+			t.Errorf("got  %q\nwant %q", x.wire.got, want)
+		}
+		if len(x.newest) > 0 || len(x.batches) > 0 {
+			t.Errorf("%d addresses and %d batches are remembered", len(x.newest), len(x.batches))
+		}
+	})
+}
+
+// Probes are spaced as RFC 5227 section 2.1.1 has it.
+func TestProbes(t *testing.T) {
+	a := netip.MustParseAddr("192.0.2.1")
+	synctest.Test(t, func(t *testing.T) {
+		x := runAnnouncer(t, 0, respond.Owned{a: {}})
+		var at []time.Duration
+		x.probe([]netip.Addr{a})
+		for len(at) < len(x.wire.got) || time.Since(x.wire.start) < 10*time.Second {
+			x.sleep(10 * time.Millisecond)
+			if len(x.wire.got) > len(at) {
+				at = append(at, time.Since(x.wire.start))
+			}
+		}
+		if len(at) != 3 || at[0] > probeWait+20*time.Millisecond {
+			t.Fatalf("probes at %v", at)
+		}
+		for i := range 2 {
+			if d := at[i+1] - at[i]; d < probeMin-20*time.Millisecond || d > probeMax+20*time.Millisecond {
+				t.Errorf("probes at %v", at)
+			}
+		}
+	})
+}
+
+// A thousand addresses are out at once; what follows keeps to the rate, and an address that is taken meanwhile does not wait.
+func TestPace(t *testing.T) {
+	owned := respond.Owned{}
+	var addrs []netip.Addr
+	for a := netip.MustParseAddr("10.0.0.1"); len(addrs) < 1000; a = a.Next() {
+		addrs = append(addrs, a)
+		owned[a] = struct{}{}
+	}
+	one := netip.MustParseAddr("192.0.2.1")
+	owned[one] = struct{}{}
+	synctest.Test(t, func(t *testing.T) {
+		x := runAnnouncer(t, 2, owned)
+		x.take(addrs)
+		x.sleep(time.Millisecond)
+		if g, a := x.wire.frames[toGateways], x.wire.frames[toAll]; g != 2000 || a != 2000 {
+			t.Errorf("%d frames to gateways and %d to all are sent at once", g, a)
+		}
+		if !slices.IsSortedFunc(x.wire.got, func(a, b string) int { return int(b[0]) - int(a[0]) }) {
+			t.Error("the gateways are not first")
+		}
+		x.sleep(1500 * time.Millisecond) // amid the repeats
+		before := len(x.wire.got)
+		x.take([]netip.Addr{one})
+		x.sleep(time.Millisecond)
+		if got := x.wire.got[before:]; !slices.Contains(got, "all 192.0.2.1@1.5s") {
+			t.Errorf("an address that was just taken waits: %q", got)
+		}
+		x.sleep(time.Minute)
+		total := 0
+		for _, n := range x.wire.frames {
+			total += n
+		}
+		if limit := DefaultBurst + 62*DefaultRate; total > limit {
+			t.Errorf("%d frames in a minute, at most %d", total, limit)
 		}
 	})
 }

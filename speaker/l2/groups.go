@@ -19,12 +19,14 @@ import (
 // concurrent use.
 type groups struct {
 	ifindex int
-	sockets []socket
+	sockets []groupSocket
 	// joined says on which socket each group is.
 	joined map[netip.Addr]int
+	// complete is false while some could not be joined.
+	complete bool
 }
 
-type socket struct {
+type groupSocket struct {
 	fd   int
 	full bool
 }
@@ -36,6 +38,7 @@ func newGroups(ifindex int) *groups {
 // set joins and leaves so that exactly the groups of the addresses are joined. Groups that could not be joined are in the
 // error and are tried again with the next set.
 func (g *groups) set(owned respond.Owned) error {
+	g.complete = false
 	wanted := map[netip.Addr]netip.Addr{}
 	for a := range owned {
 		wanted[packet.SolicitedNode(a)] = a
@@ -57,6 +60,7 @@ func (g *groups) set(owned respond.Owned) error {
 			return fmt.Errorf("join multicast group %s of %s (%d of %d joined): %w", group, addr, len(g.joined), len(wanted), err)
 		}
 	}
+	g.complete = true
 	return nil
 }
 
@@ -75,7 +79,7 @@ func (g *groups) join(group netip.Addr) error {
 	if err != nil {
 		return fmt.Errorf("open socket: %w", err)
 	}
-	g.sockets = append(g.sockets, socket{fd: fd})
+	g.sockets = append(g.sockets, groupSocket{fd: fd})
 	last := len(g.sockets) - 1
 	if err := g.joinOn(last, group); err != nil {
 		_ = unix.Close(fd)

@@ -15,6 +15,7 @@ import (
 	"github.com/seamark-io/seamark/speaker/internal/netlab"
 	"github.com/seamark-io/seamark/speaker/l2/packet"
 	"github.com/seamark-io/seamark/speaker/l2/respond"
+	"github.com/seamark-io/seamark/speaker/link"
 	"github.com/seamark-io/seamark/speaker/plan"
 )
 
@@ -46,7 +47,7 @@ func linkOf(t testing.TB, name string) plan.Link {
 }
 
 func newSpeaker(t testing.TB) *Speaker {
-	s := New(func() { t.Error("a listener broke") })
+	s := New(Config{Broken: func() { t.Error("a listener broke") }, Neighbour: link.Neighbour})
 	t.Cleanup(s.Close)
 	return s
 }
@@ -57,7 +58,7 @@ func set(t testing.TB, s *Speaker, link plan.Link, addrs ...netip.Addr) {
 	for _, a := range addrs {
 		wanted = append(wanted, plan.L2{Addr: a, Link: link})
 	}
-	if err := s.Set(t.Context(), wanted); err != nil {
+	if err := s.Set(t.Context(), wanted, plan.Neighbours{}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -212,7 +213,7 @@ func TestMalformedFramesAreSurvived(t *testing.T) {
 	for _, frame := range [][]byte{
 		change(request, 18, 8), // length of a hardware address
 		change(request, 15, 6), // hardware type
-		badNS, badNS[:60], tagged,
+		badNS, badNS[:80], tagged,
 	} {
 		send(t, conn, frame)
 	}
@@ -255,7 +256,7 @@ func TestInterfaceFlap(t *testing.T) {
 	check()
 
 	here.Run("ip link del eth0")
-	err := s.Set(t.Context(), []plan.L2{{Addr: vip4, Link: plan.Link{Index: 4000, Name: "gone", MAC: link.MAC}}})
+	err := s.Set(t.Context(), []plan.L2{{Addr: vip4, Link: plan.Link{Index: 4000, Name: "gone", MAC: link.MAC}}}, plan.Neighbours{})
 	if err == nil || !strings.Contains(err.Error(), "ARP on gone") {
 		t.Errorf("an interface that is gone: %v", err)
 	}
@@ -335,23 +336,5 @@ func TestGroupsThatCannotBeJoined(t *testing.T) {
 	err := g.set(respond.Owned{vip6: {}})
 	if err == nil || !strings.Contains(err.Error(), "join multicast group ff02::1:ff00:100 of fd00::100 (0 of 1 joined)") {
 		t.Errorf("error %v", err)
-	}
-}
-
-func BenchmarkGratuitous_10000_VIPs(b *testing.B) {
-	_, _, link := lan(b)
-	l, err := listen(segment{link, arp}, &counters{}, func() {})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer l.close()
-	announce := l.announcement()
-	b.ReportAllocs()
-	for b.Loop() {
-		a := netip.MustParseAddr("10.1.0.0")
-		for range 10000 {
-			announce(a)
-			a = a.Next()
-		}
 	}
 }

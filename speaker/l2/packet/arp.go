@@ -29,10 +29,10 @@ var Broadcast = [6]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff} //nolint:gochecknogl
 var (
 	ErrShort    = errors.New("frame is cut short")
 	ErrNotARP   = errors.New("not ARP for IPv4 over Ethernet")
-	ErrNotNS    = errors.New("not a neighbor solicitation")
-	ErrHopLimit = errors.New("hop limit is not 255: the packet was routed (RFC 4861 section 7.1.1)")
+	ErrNotND    = errors.New("not the neighbor discovery message that is expected")
+	ErrHopLimit = errors.New("hop limit is not 255: the packet was routed (RFC 4861 sections 7.1.1 and 7.1.2)")
 	ErrChecksum = errors.New("wrong ICMPv6 checksum")
-	ErrInvalid  = errors.New("not valid by RFC 4861 section 7.1.1")
+	ErrInvalid  = errors.New("not valid by RFC 4861 sections 7.1.1 and 7.1.2")
 )
 
 // ARP is an ARP packet for IPv4 and the destination of the frame that carries it.
@@ -83,6 +83,16 @@ func AppendARP(b []byte, a *ARP) []byte {
 // address.
 func AppendGratuitousRequest(b []byte, mac [6]byte, addr netip.Addr) []byte {
 	return AppendARP(b, &ARP{Dst: Broadcast, Op: Request, SenderMAC: mac, Sender: addr, Target: addr})
+}
+
+// AppendGratuitousRequestTo is AppendGratuitousRequest to one neighbour.
+func AppendGratuitousRequestTo(b []byte, mac [6]byte, addr netip.Addr, to [6]byte) []byte {
+	return AppendARP(b, &ARP{Dst: to, Op: Request, SenderMAC: mac, Sender: addr, Target: addr})
+}
+
+// AppendProbe appends an ARP probe (RFC 5227 section 2.1.1): has anybody this address?
+func AppendProbe(b []byte, mac [6]byte, addr netip.Addr) []byte {
+	return AppendARP(b, &ARP{Dst: Broadcast, Op: Request, SenderMAC: mac, Sender: netip.IPv4Unspecified(), Target: addr})
 }
 
 // AppendGratuitousReply appends a gratuitous reply whose target hardware address is the sender's: Linux takes no other for

@@ -35,12 +35,24 @@ func TestGratuitous(t *testing.T) {
 	}
 }
 
+func TestToOneNeighbour(t *testing.T) {
+	request, err := ParseARP(AppendGratuitousRequestTo(nil, mac1, vip4, mac2))
+	if want := (ARP{Dst: mac2, Op: Request, SenderMAC: mac1, Sender: vip4, Target: vip4}); err != nil || request != want {
+		t.Errorf("request %+v, %v", request, err)
+	}
+	probe, err := ParseARP(AppendProbe(nil, mac1, vip4))
+	if want := (ARP{Dst: Broadcast, Op: Request, SenderMAC: mac1, Sender: netip.IPv4Unspecified(), Target: vip4}); err != nil || probe != want {
+		t.Errorf("probe %+v, %v", probe, err)
+	}
+}
+
 // What this codec accepts, mdlayher/arp reads the same way; what it writes is what mdlayher/arp writes. mdlayher/arp
 // accepts more (other hardware types, address lengths), which an IPv4 over Ethernet speaker must not.
 func FuzzARP(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(AppendGratuitousRequest(nil, mac1, vip4))
 	f.Add(AppendGratuitousReply(nil, mac1, vip4)[:41])
+	f.Add(AppendProbe(nil, mac1, vip4))
 	f.Add(AppendARP(nil, &ARP{Dst: mac2, Op: 9, SenderMAC: mac1, Sender: vip4, TargetMAC: mac2, Target: vip4}))
 	long := AppendGratuitousRequest(nil, mac1, vip4)
 	long[etherLen+4], long[etherLen+5] = 255, 255 // lengths that lie

@@ -40,23 +40,9 @@ type Solicitation struct {
 // ParseSolicitation reads an Ethernet frame and checks all that RFC 4861 section 7.1.1 asks for. Packets with extension
 // headers are not taken: no sender needs them, and fragments are forbidden (RFC 6980).
 func ParseSolicitation(frame []byte) (Solicitation, error) {
-	if len(frame) < etherLen+ipv6Len+nsLen {
-		return Solicitation{}, ErrShort
-	}
-	ip := frame[etherLen:]
-	payload := int(binary.BigEndian.Uint16(ip[4:]))
-	if binary.BigEndian.Uint16(frame[12:]) != etherIPv6 || ip[0]>>4 != 6 || ip[6] != protoICMPv6 {
-		return Solicitation{}, ErrNotNS
-	}
-	if len(ip) < ipv6Len+payload || payload < nsLen {
-		return Solicitation{}, ErrShort
-	}
-	icmp := ip[ipv6Len : ipv6Len+payload]
-	if icmp[0] != typeSolicit {
-		return Solicitation{}, ErrNotNS
-	}
-	if ip[7] != 255 {
-		return Solicitation{}, ErrHopLimit
+	ip, icmp, err := parseICMP(frame, typeSolicit)
+	if err != nil {
+		return Solicitation{}, err
 	}
 	s := Solicitation{
 		EtherSrc: [6]byte(frame[6:12]),
@@ -64,25 +50,90 @@ func ParseSolicitation(frame []byte) (Solicitation, error) {
 		Dst:      netip.AddrFrom16([16]byte(ip[24:40])),
 		Target:   netip.AddrFrom16([16]byte(icmp[8:24])),
 	}
-	if checksum(ip[8:40], icmp) != 0 {
-		return Solicitation{}, ErrChecksum
-	}
-	if icmp[1] != 0 || s.Target.IsMulticast() || s.Src.IsMulticast() {
+	if s.Target.IsMulticast() || s.Src.IsMulticast() {
 		return Solicitation{}, ErrInvalid
 	}
-	for options := icmp[nsLen:]; len(options) > 0; {
-		if len(options) < 2 || options[1] == 0 || len(options) < int(options[1])*8 {
-			return Solicitation{}, ErrInvalid
-		}
-		if options[0] == optionSourceLLA && options[1] == 1 && !s.HasSourceMAC {
-			s.SourceMAC, s.HasSourceMAC = [6]byte(options[2:8]), true
-		}
-		options = options[int(options[1])*8:]
+	if s.SourceMAC, s.HasSourceMAC, err = linkLayerAddress(icmp[nsLen:], optionSourceLLA); err != nil {
+		return Solicitation{}, err
 	}
 	if s.Src.IsUnspecified() && (s.HasSourceMAC || s.Dst != SolicitedNode(s.Target)) {
 		return Solicitation{}, ErrInvalid
 	}
 	return s, nil
+}
+
+// IsAdvertisement reports whether a frame that is long enough is a neighbor advertisement rather than anything else.
+func IsAdvertisement(frame []byte) bool {
+	return len(frame) > etherLen+ipv6Len && frame[etherLen+ipv6Len] == typeAdvertise
+}
+
+// ParseAdvertisement reads an Ethernet frame and checks all that RFC 4861 section 7.1.2 asks for. MAC is that of the target,
+// which an advertisement may leave out; then it is the sender's.
+func ParseAdvertisement(frame []byte) (Advertisement, error) {
+	ip, icmp, err := parseICMP(frame, typeAdvertise)
+	if err != nil {
+		return Advertisement{}, err
+	}
+	a := Advertisement{
+		EtherDst:  [6]byte(frame[0:6]),
+		Dst:       netip.AddrFrom16([16]byte(ip[24:40])),
+		Target:    netip.AddrFrom16([16]byte(icmp[8:24])),
+		Solicited: icmp[4]&flagSolicited != 0,
+		Override:  icmp[4]&flagOverride != 0,
+	}
+	if a.Target.IsMulticast() || a.Dst.IsMulticast() && a.Solicited {
+		return Advertisement{}, ErrInvalid
+	}
+	mac, ok, err := linkLayerAddress(icmp[naLen:], optionTargetLLA)
+	if err != nil {
+		return Advertisement{}, err
+	}
+	if a.MAC = mac; !ok {
+		a.MAC = [6]byte(frame[6:12])
+	}
+	return a, nil
+}
+
+// parseICMP reads the headers of a neighbor discovery message of one type and checks what all types have in common. It
+// returns the IPv6 packet and the message.
+func parseICMP(frame []byte, icmpType byte) (ip, icmp []byte, err error) {
+	if len(frame) < etherLen+ipv6Len+nsLen {
+		return nil, nil, ErrShort
+	}
+	ip = frame[etherLen:]
+	payload := int(binary.BigEndian.Uint16(ip[4:]))
+	if binary.BigEndian.Uint16(frame[12:]) != etherIPv6 || ip[0]>>4 != 6 || ip[6] != protoICMPv6 {
+		return nil, nil, ErrNotND
+	}
+	if len(ip) < ipv6Len+payload || payload < nsLen {
+		return nil, nil, ErrShort
+	}
+	icmp = ip[ipv6Len : ipv6Len+payload]
+	switch {
+	case icmp[0] != icmpType:
+		return nil, nil, ErrNotND
+	case ip[7] != 255:
+		return nil, nil, ErrHopLimit
+	case checksum(ip[8:40], icmp) != 0:
+		return nil, nil, ErrChecksum
+	case icmp[1] != 0:
+		return nil, nil, ErrInvalid
+	}
+	return ip, icmp, nil
+}
+
+// linkLayerAddress finds the first option of the given type for Ethernet, and checks that all options have a length.
+func linkLayerAddress(options []byte, option byte) (mac [6]byte, ok bool, err error) {
+	for len(options) > 0 {
+		if len(options) < 2 || options[1] == 0 || len(options) < int(options[1])*8 {
+			return mac, false, ErrInvalid
+		}
+		if options[0] == option && options[1] == 1 && !ok {
+			mac, ok = [6]byte(options[2:8]), true
+		}
+		options = options[int(options[1])*8:]
+	}
+	return mac, ok, nil
 }
 
 // SolicitedNode returns the solicited-node multicast address of an address (RFC 4291 section 2.7.1).
@@ -134,6 +185,32 @@ func AppendAdvertisement(b []byte, a *Advertisement) []byte {
 // that neighbours that know the address take the new link-layer address at once.
 func AppendUnsolicited(b []byte, mac [6]byte, addr netip.Addr) []byte {
 	return AppendAdvertisement(b, &Advertisement{EtherDst: MulticastMAC(AllNodes), MAC: mac, Dst: AllNodes, Target: addr, Override: true})
+}
+
+// AppendDetection appends the solicitation of duplicate address detection (RFC 4862 section 5.4.2): has anybody this address?
+func AppendDetection(b []byte, mac [6]byte, addr netip.Addr) []byte {
+	start := len(b)
+	group := SolicitedNode(addr)
+	dst := MulticastMAC(group)
+	b = append(b, dst[:]...)
+	b = append(b, mac[:]...)
+	b = append(b, etherIPv6>>8, etherIPv6&0xff)
+	b = append(b, 6<<4, 0, 0, 0, 0, nsLen, protoICMPv6, 255)
+	b = append(b, make([]byte, 16)...) // the unspecified address
+	to, target := group.As16(), addr.As16()
+	b = append(b, to[:]...)
+	b = append(b, typeSolicit, 0, 0, 0, 0, 0, 0, 0)
+	b = append(b, target[:]...)
+
+	ip := b[start+etherLen:]
+	icmp := ip[ipv6Len:]
+	binary.BigEndian.PutUint16(icmp[2:], checksum(ip[8:40], icmp))
+	return b
+}
+
+// AppendUnsolicitedTo is AppendUnsolicited to one neighbour.
+func AppendUnsolicitedTo(b []byte, mac [6]byte, addr netip.Addr, to [6]byte, dst netip.Addr) []byte {
+	return AppendAdvertisement(b, &Advertisement{EtherDst: to, MAC: mac, Dst: dst, Target: addr, Override: true})
 }
 
 // MulticastMAC returns the Ethernet address of an IPv6 multicast address (RFC 2464 section 7).

@@ -26,6 +26,41 @@ func solicitation(t testing.TB, src, dst, target netip.Addr, options ...ndp.Opti
 	return append(b, msg...)
 }
 
+// FuzzAdvertisement: what this codec accepts, mdlayher/ndp reads the same way.
+func FuzzAdvertisement(f *testing.F) {
+	f.Add([]byte{})
+	f.Add(AppendUnsolicited(nil, mac1, vip6))
+	f.Add(AppendUnsolicitedTo(nil, mac1, vip6, mac2, netip.MustParseAddr("fe80::1")))
+	f.Add(AppendUnsolicited(nil, mac1, vip6)[:80])
+	f.Add(AppendDetection(nil, mac1, vip6))
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		if len(frame) > etherLen+ipv6Len+4 && len(frame) < 1500 {
+			frame = rechecksum(bytes.Clone(frame))
+		}
+		got, err := ParseAdvertisement(frame)
+		if err != nil {
+			return
+		}
+		payload := int(binary.BigEndian.Uint16(frame[etherLen+4:]))
+		m, err := ndp.ParseMessage(frame[etherLen+ipv6Len : etherLen+ipv6Len+payload])
+		if err != nil {
+			return // options that it knows and we have no use for
+		}
+		na, ok := m.(*ndp.NeighborAdvertisement)
+		if !ok || na.TargetAddress != got.Target || na.Override != got.Override || na.Solicited != got.Solicited {
+			t.Fatalf("got %+v, mdlayher/ndp %+v", got, m)
+		}
+		for _, o := range na.Options {
+			if lla, ok := o.(*ndp.LinkLayerAddress); ok && lla.Direction == ndp.Target {
+				if !bytes.Equal(got.MAC[:], lla.Addr) {
+					t.Fatalf("target option %v, mdlayher/ndp %v", got.MAC, lla.Addr)
+				}
+				break
+			}
+		}
+	})
+}
+
 func sourceLLA(mac [6]byte) ndp.Option {
 	return &ndp.LinkLayerAddress{Direction: ndp.Source, Addr: net.HardwareAddr(mac[:])}
 }
@@ -58,13 +93,13 @@ func TestParseSolicitation(t *testing.T) {
 		{"duplicate address detection with source option", solicitation(t, any6, group, vip6, sourceLLA(mac1)), ErrInvalid},
 		{"duplicate address detection by unicast", solicitation(t, any6, vip6, vip6), ErrInvalid},
 		{"routed", change(etherLen+7, 254), ErrHopLimit},
-		{"advertisement", change(etherLen+ipv6Len, typeAdvertise), ErrNotNS},
+		{"advertisement", change(etherLen+ipv6Len, typeAdvertise), ErrNotND},
 		{"code", change(etherLen+ipv6Len+1, 1), ErrInvalid},
 		{"multicast target", change(etherLen+ipv6Len+8, 0xff), ErrInvalid},
 		{"option of length zero", change(etherLen+ipv6Len+nsLen+1, 0), ErrInvalid},
 		{"option beyond the end", change(etherLen+ipv6Len+nsLen+1, 2), ErrInvalid},
-		{"UDP", change(etherLen+6, 17), ErrNotNS},
-		{"IPv4", change(etherLen, 0x40), ErrNotNS},
+		{"UDP", change(etherLen+6, 17), ErrNotND},
+		{"IPv4", change(etherLen, 0x40), ErrNotND},
 		{"payload beyond the end", change(etherLen+5, 40), ErrShort},
 		{"cut", solicitation(t, client, group, vip6)[:70], ErrShort},
 		{"empty", nil, ErrShort},
@@ -74,6 +109,62 @@ func TestParseSolicitation(t *testing.T) {
 		if _, err := ParseSolicitation(tt.frame); !errors.Is(err, tt.err) {
 			t.Errorf("%s: %v, want %v", tt.name, err, tt.err)
 		}
+	}
+}
+
+func TestParseAdvertisement(t *testing.T) {
+	sent := Advertisement{EtherDst: mac1, MAC: mac2, Dst: netip.MustParseAddr("fe80::1"), Target: vip6, Solicited: true, Override: true}
+	frame := AppendAdvertisement(nil, &sent)
+	change := func(at int, to byte) []byte {
+		f := bytes.Clone(frame)
+		f[at] = to
+		return rechecksum(f)
+	}
+	bare := frame[:etherLen+ipv6Len+naLen]
+	bare = bytes.Clone(bare)
+	bare[etherLen+5] = naLen
+	byHeader := sent
+	byHeader.MAC = mac2 // that of the frame
+	for _, tt := range []struct {
+		name  string
+		frame []byte
+		want  Advertisement
+		err   error
+	}{
+		{"solicited", frame, sent, nil},
+		{"unsolicited", AppendUnsolicited(nil, mac2, vip6), Advertisement{EtherDst: MulticastMAC(AllNodes), MAC: mac2, Dst: AllNodes, Target: vip6, Override: true}, nil},
+		{"without option", rechecksum(bare), byHeader, nil},
+		{"padded", append(bytes.Clone(frame), 0, 0, 0), sent, nil},
+		{"solicitation", solicitation(t, sent.Dst, vip6, vip6), Advertisement{}, ErrNotND},
+		{"routed", change(etherLen+7, 64), Advertisement{}, ErrHopLimit},
+		{"code", change(etherLen+ipv6Len+1, 1), Advertisement{}, ErrInvalid},
+		{"multicast target", change(etherLen+ipv6Len+8, 0xff), Advertisement{}, ErrInvalid},
+		{"solicited to a group", change(etherLen+24, 0xff), Advertisement{}, ErrInvalid},
+		{"option of length zero", change(etherLen+ipv6Len+naLen+1, 0), Advertisement{}, ErrInvalid},
+		{"checksum", append(bytes.Clone(frame[:len(frame)-1]), 0xee), Advertisement{}, ErrChecksum},
+		{"cut", frame[:60], Advertisement{}, ErrShort},
+		{"empty", nil, Advertisement{}, ErrShort},
+	} {
+		got, err := ParseAdvertisement(tt.frame)
+		if !errors.Is(err, tt.err) || got != tt.want {
+			t.Errorf("%s: %+v, %v; want %+v, %v", tt.name, got, err, tt.want, tt.err)
+		}
+		if is := IsAdvertisement(tt.frame); tt.err == nil && !is || tt.name == "solicitation" && is || tt.name == "empty" && is {
+			t.Errorf("%s: an advertisement: %v", tt.name, is)
+		}
+	}
+}
+
+// A solicitation of duplicate address detection is one that this codec, and any other, takes for it.
+func TestAppendDetection(t *testing.T) {
+	frame := AppendDetection(nil, mac1, vip6)
+	want := solicitation(t, netip.IPv6Unspecified(), SolicitedNode(vip6), vip6)
+	copy(want, []byte{0x33, 0x33, 0xff, 0, 0, 0x10})
+	if !bytes.Equal(frame, want) {
+		t.Errorf("got  % x\nwant % x", frame, want)
+	}
+	if s, err := ParseSolicitation(frame); err != nil || s.Target != vip6 || !s.Src.IsUnspecified() {
+		t.Errorf("read as %+v, %v", s, err)
 	}
 }
 

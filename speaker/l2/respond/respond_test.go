@@ -49,12 +49,17 @@ func TestARP(t *testing.T) {
 		{"own announcement", packet.AppendGratuitousRequest(nil, mine, vip), Echo, packet.ARP{}},
 		{"announcement by another station", packet.AppendGratuitousRequest(nil, theirs, vip), Conflict, packet.ARP{}},
 		{"reply by another station", packet.AppendGratuitousReply(nil, theirs, vip), Conflict, packet.ARP{}},
+		{"request from our address", with(func(a *packet.ARP) { a.Sender = vip; a.Target = client }), Conflict, packet.ARP{}},
 		{"cut", with(func(*packet.ARP) {})[:30], Malformed, packet.ARP{}},
 		{"empty", nil, Malformed, packet.ARP{}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			out, verdict := ARP(tt.frame, owned, mine, nil)
+			out, d := ARP(tt.frame, owned, mine, nil)
+			verdict := d.Verdict
+			if (verdict == Answer || verdict == Conflict) != (d.Addr == vip) || (verdict == Conflict) != (d.MAC == theirs) {
+				t.Errorf("decision %+v", d)
+			}
 			if verdict != tt.verdict {
 				t.Fatalf("verdict %s, want %s", verdict, tt.verdict)
 			}
@@ -111,12 +116,22 @@ func TestNDP(t *testing.T) {
 		{"another address", solicit(t, client6, packet.SolicitedNode(other6), other6, true), NotOwned, nil},
 		{"from another link", routed, Routed, nil},
 		{"own", own, Echo, nil},
+		{"solicitation from our address", solicit(t, vip6, packet.SolicitedNode(other6), other6, true), Conflict, nil},
+		{"advertisement by another station", packet.AppendUnsolicited(nil, theirs, vip6), Conflict, nil},
+		{"answer to us by another station", packet.AppendUnsolicitedTo(nil, theirs, vip6, mine, client6), Conflict, nil},
+		{"own advertisement", packet.AppendUnsolicited(nil, mine, vip6), Echo, nil},
+		{"advertisement of another address", packet.AppendUnsolicited(nil, theirs, other6), NotRequest, nil},
+		{"advertisement that is cut", packet.AppendUnsolicited(nil, theirs, vip6)[:60], Malformed, nil},
 		{"cut", solicit(t, client6, group, vip6, true)[:60], Malformed, nil},
 		{"empty", nil, Malformed, nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			out, verdict := NDP(tt.frame, owned, mine, nil)
+			out, d := NDP(tt.frame, owned, mine, nil)
+			verdict := d.Verdict
+			if (verdict == Answer || verdict == Conflict) != (d.Addr == vip6) || (verdict == Conflict) != (d.MAC == theirs) {
+				t.Errorf("decision %+v", d)
+			}
 			if verdict != tt.verdict {
 				t.Fatalf("verdict %s, want %s", verdict, tt.verdict)
 			}
@@ -137,12 +152,14 @@ func FuzzRespond(f *testing.F) {
 	f.Add(packet.AppendARP(nil, &packet.ARP{Dst: packet.Broadcast, Op: packet.Request, SenderMAC: theirs, Sender: client, Target: vip}))
 	f.Add(solicit(f, client6, vip6, vip6, true))
 	f.Add(solicit(f, client6, vip6, other6, true))
+	f.Add(packet.AppendUnsolicited(nil, theirs, vip6))
+	f.Add(packet.AppendProbe(nil, theirs, vip))
 	f.Fuzz(func(t *testing.T, frame []byte) {
-		if out, v := ARP(frame, owned, mine, nil); (v == Answer) != (len(out) > 0) || v == Answer && [4]byte(out[28:32]) != vip.As4() {
-			t.Errorf("ARP: %s % x", v, out)
+		if out, v := ARP(frame, owned, mine, nil); (v.Verdict == Answer) != (len(out) > 0) || v.Verdict == Answer && [4]byte(out[28:32]) != vip.As4() {
+			t.Errorf("ARP: %+v % x", v, out)
 		}
-		if out, v := NDP(frame, owned, mine, nil); (v == Answer) != (len(out) > 0) || v == Answer && [16]byte(out[62:78]) != vip6.As16() {
-			t.Errorf("NDP: %s % x", v, out)
+		if out, v := NDP(frame, owned, mine, nil); (v.Verdict == Answer) != (len(out) > 0) || v.Verdict == Answer && [16]byte(out[62:78]) != vip6.As16() {
+			t.Errorf("NDP: %+v % x", v, out)
 		}
 	})
 }
@@ -158,21 +175,21 @@ func owned10000(first netip.Addr) Owned {
 func BenchmarkARP_10000_VIPs(b *testing.B) {
 	owned := owned10000(netip.MustParseAddr("10.0.0.0"))
 	frame := packet.AppendARP(nil, &packet.ARP{Dst: packet.Broadcast, Op: packet.Request, SenderMAC: theirs, Sender: client, Target: netip.MustParseAddr("10.0.9.9")})
-	benchmark(b, func(buf []byte) ([]byte, Verdict) { return ARP(frame, owned, mine, buf) })
+	benchmark(b, func(buf []byte) ([]byte, Decision) { return ARP(frame, owned, mine, buf) })
 }
 
 func BenchmarkNDP_10000_VIPs(b *testing.B) {
 	target := netip.MustParseAddr("2001:db8::999")
 	owned := owned10000(netip.MustParseAddr("2001:db8::"))
 	frame := solicit(b, client6, packet.SolicitedNode(target), target, true)
-	benchmark(b, func(buf []byte) ([]byte, Verdict) { return NDP(frame, owned, mine, buf) })
+	benchmark(b, func(buf []byte) ([]byte, Decision) { return NDP(frame, owned, mine, buf) })
 }
 
-func benchmark(b *testing.B, respond func(buf []byte) ([]byte, Verdict)) {
+func benchmark(b *testing.B, respond func(buf []byte) ([]byte, Decision)) {
 	buf := make([]byte, 0, 128)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, v := respond(buf); v != Answer {
+		if _, v := respond(buf); v.Verdict != Answer {
 			b.Fatal(v)
 		}
 	}

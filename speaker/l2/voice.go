@@ -1,0 +1,77 @@
+package l2
+
+import (
+	"net/netip"
+
+	"github.com/seamark-io/seamark/speaker/l2/packet"
+)
+
+// voice is the wire of a listener's announcer: it writes notices as frames.
+type voice struct {
+	*listener
+	out      *sender
+	stations []gateway
+}
+
+// prepare implements wire. The gateways' Ethernet addresses are looked up for each pass: they move as well.
+func (v *voice) prepare(n notice) int {
+	switch {
+	case n == toGateways:
+		v.stations = v.gatewayStations()
+		return len(v.stations)
+	case n == toAll && v.proto == arp:
+		return 2
+	default:
+		return 1
+	}
+}
+
+// send implements wire. The gate is asked for each address just before its frames go into the batch, which is sent within a
+// fraction of a millisecond.
+func (v *voice) send(n notice, addrs []netip.Addr) int {
+	frames := 0
+	for _, a := range addrs {
+		if v.out.room() < v.most() {
+			frames += v.flush()
+		}
+		if v.shared.mayAnswer(a) {
+			v.put(n, a)
+		}
+	}
+	return frames + v.flush()
+}
+
+// most is the highest number of frames for one address.
+func (v *voice) most() int { return max(2, len(v.stations)) }
+
+func (v *voice) flush() int {
+	sent, failed := v.out.flush()
+	v.stats.gratuitous.Add(uint64(sent))
+	v.stats.sendErrors.Add(uint64(failed))
+	return sent + failed
+}
+
+func (v *voice) put(n notice, a netip.Addr) {
+	out, mac := v.out, v.link.MAC
+	switch {
+	case n == toGateways && v.proto == arp:
+		for _, g := range v.stations {
+			out.add(packet.AppendGratuitousRequestTo(out.next(), mac, a, g.mac))
+		}
+	case n == toGateways:
+		for _, g := range v.stations {
+			out.add(packet.AppendUnsolicitedTo(out.next(), mac, a, g.mac, g.addr))
+		}
+	case n == probe && v.proto == arp:
+		out.add(packet.AppendProbe(out.next(), mac, a))
+	case n == probe:
+		out.add(packet.AppendDetection(out.next(), mac, a))
+	case v.proto == ndp:
+		out.add(packet.AppendUnsolicited(out.next(), mac, a))
+	default:
+		out.add(packet.AppendGratuitousRequest(out.next(), mac, a))
+		if n == toAll {
+			out.add(packet.AppendGratuitousReply(out.next(), mac, a))
+		}
+	}
+}
