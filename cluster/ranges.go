@@ -9,8 +9,42 @@ import (
 )
 
 // ParseRange reads one entry of a pool's addresses: a prefix ("192.0.2.0/28") or a range with both ends included
-// ("192.0.2.10-192.0.2.20"), of either family. The error says what to write instead.
+// ("192.0.2.10-192.0.2.20"), of either family. Addresses that no Service can have are refused. The error says what to write
+// instead.
 func ParseRange(s string) (netipx.IPRange, error) {
+	r, err := parseRange(s)
+	if err != nil {
+		return netipx.IPRange{}, err
+	}
+	for _, u := range unusable() {
+		if shared := netipx.RangeOfPrefix(u.prefix); r.Overlaps(shared) {
+			return netipx.IPRange{}, fmt.Errorf("%q holds addresses of %s, %s, which no Service can have: leave them out", s, u.prefix, u.what)
+		}
+	}
+	return r, nil
+}
+
+type specialPurpose struct {
+	prefix netip.Prefix
+	what   string
+}
+
+// unusable returns what cannot be the address of a Service, whoever gives it out (RFC 6890).
+func unusable() []specialPurpose {
+	return []specialPurpose{
+		{netip.MustParsePrefix("0.0.0.0/8"), "this network"},
+		{netip.MustParsePrefix("127.0.0.0/8"), "loopback"},
+		{netip.MustParsePrefix("224.0.0.0/4"), "multicast"},
+		{netip.MustParsePrefix("255.255.255.255/32"), "broadcast"},
+		{netip.MustParsePrefix("::/128"), "unspecified"},
+		{netip.MustParsePrefix("::1/128"), "loopback"},
+		{netip.MustParsePrefix("::ffff:0:0/96"), "IPv4 written as IPv6"},
+		{netip.MustParsePrefix("fe80::/10"), "link-local"},
+		{netip.MustParsePrefix("ff00::/8"), "multicast"},
+	}
+}
+
+func parseRange(s string) (netipx.IPRange, error) {
 	if from, to, ok := strings.Cut(s, "-"); ok {
 		return parseEnds(s, from, to)
 	}

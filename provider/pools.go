@@ -3,6 +3,7 @@ package provider
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"net/netip"
@@ -53,7 +54,28 @@ func (p *Provider) loadPools() {
 func candidate(pool *v1alpha1.IPPool) ipam.Candidate {
 	c := ipam.Candidate{Addresses: pool.Spec.Addresses, Created: pool.CreationTimestamp.Time, Deleted: pool.DeletionTimestamp != nil}
 	c.Pool, c.Problem = watch.Pool(pool)
+	c.Problem = errors.Join(c.Problem, selectorProblems(pool))
 	return c
+}
+
+// selectorProblems says what is wrong with the selectors of a pool. One that cannot be read must not select as if it said
+// something else.
+func selectorProblems(pool *v1alpha1.IPPool) error {
+	var problems []error
+	check := func(field string, s *metav1.LabelSelector) {
+		if _, err := metav1.LabelSelectorAsSelector(s); err != nil {
+			problems = append(problems, fmt.Errorf("spec.%s: %w: the operators are In and NotIn, with values, and Exists and DoesNotExist, without", field, err))
+		}
+	}
+	check("serviceSelector", pool.Spec.ServiceSelector)
+	check("namespaceSelector", pool.Spec.NamespaceSelector)
+	if an := pool.Spec.Announce; an != nil && an.ARP != nil {
+		check("announce.arp.nodeSelector", an.ARP.NodeSelector)
+	}
+	if an := pool.Spec.Announce; an != nil && an.BGP != nil {
+		check("announce.bgp.nodeSelector", an.BGP.NodeSelector)
+	}
+	return errors.Join(problems...)
 }
 
 // syncPool keeps the finalizer and the status of a pool.
@@ -134,7 +156,7 @@ const maxOffenders = 100
 func poolStatus(pool *v1alpha1.IPPool, v ipam.Verdict, v4, v6 ipam.Counts, offenders []offender) v1alpha1.IPPoolStatus {
 	status := v1alpha1.IPPoolStatus{
 		Total: sum(v4.Total, v6.Total), Used: sum(v4.Used, v6.Used), Reserved: sum(v4.Reserved, v6.Reserved), Free: sum(v4.Free, v6.Free),
-		IPv4: countsOf(v4), IPv6: countsOf(v6), FreeText: freeText(v4, v6),
+		IPv4: countsOf(v4), IPv6: countsOf(v6), FreeText: freeText(v4, v6), AddressesText: short(pool.Spec.Addresses),
 		ObservedGeneration: pool.Generation,
 		Conditions:         slices.Clone(pool.Status.Conditions),
 	}
@@ -164,6 +186,8 @@ func poolConditions(pool *v1alpha1.IPPool, v ipam.Verdict, offenders int) []meta
 	switch {
 	case v.Deleted:
 		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, v1alpha1.PoolReasonDeleted, v.Refused
+	case v.Invalid:
+		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, v1alpha1.PoolReasonInvalidSpec, v.Refused
 	case v.Refused != "" && len(v.Overlaps) > 0:
 		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, v1alpha1.PoolReasonOverlap, v.Refused
 	case v.Refused != "":

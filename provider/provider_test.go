@@ -190,6 +190,36 @@ func TestInvalidPools(t *testing.T) {
 	})
 }
 
+// A selector that cannot be read selects nobody, and the pool says so.
+func TestInvalidSelector(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.controller()
+		typo := &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "tier", Operator: "Notin", Values: []string{"gold"}}}}
+		for name, spec := range map[string]v1alpha1.IPPoolSpec{
+			"serviceSelector":           {ServiceSelector: typo},
+			"namespaceSelector":         {NamespaceSelector: typo},
+			"announce.arp.nodeSelector": {Announce: &v1alpha1.Announce{ARP: &v1alpha1.ARPAnnounce{NodeSelector: typo}}},
+			"announce.bgp.nodeSelector": {Announce: &v1alpha1.Announce{BGP: &v1alpha1.BGPAnnounce{NodeSelector: typo}}},
+		} {
+			spec.Addresses = []string{"192.0.2.0/28", "198.51.100.0/24", "203.0.113.0/32", "203.0.113.2/32", "203.0.113.4/32"}
+			_, err := w.seamark.IPPools.Create(w.Context(), &v1alpha1.IPPool{ObjectMeta: metav1.ObjectMeta{Name: strings.ToLower(name)}, Spec: spec}, metav1.CreateOptions{})
+			w.must(err)
+			w.settle()
+			pool, err := w.seamark.IPPools.Get(w.Context(), strings.ToLower(name), metav1.GetOptions{})
+			w.must(err)
+			c := meta.FindStatusCondition(pool.Status.Conditions, v1alpha1.PoolReady)
+			if c == nil || c.Status != metav1.ConditionFalse || c.Reason != "InvalidSpec" || !strings.Contains(c.Message, "spec."+name) || !strings.Contains(c.Message, `"Notin"`) {
+				t.Errorf("%s: condition %+v", name, c)
+			}
+			if want := "192.0.2.0/28,198.51.100.0/24,203.0.113.0/32,203.0.113.2/32,+1"; pool.Status.AddressesText != want {
+				t.Errorf("addresses %q; want %q", pool.Status.AddressesText, want)
+			}
+		}
+		w.service("web", func(s *corev1.Service) { s.Labels = map[string]string{"tier": "gold"} })
+		w.wantWaiting("web", "PoolNotReady", "")
+	})
+}
+
 // A pool that is deleted while in use stays until its last address is free; one that shrinks lists what it has lost. No
 // address changes by either.
 func TestPoolsInUse(t *testing.T) {

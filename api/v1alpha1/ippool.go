@@ -7,7 +7,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,shortName=pool,categories=seamark
-// +kubebuilder:printcolumn:name="Addresses",type=string,JSONPath=`.spec.addresses`
+// +kubebuilder:printcolumn:name="Addresses",type=string,JSONPath=`.status.addressesText`
 // +kubebuilder:printcolumn:name="Auto",type=boolean,JSONPath=`.spec.autoAssign`
 // +kubebuilder:printcolumn:name="State",type=string,JSONPath=`.spec.state`
 // +kubebuilder:printcolumn:name="Used",type=integer,JSONPath=`.status.used`
@@ -57,7 +57,8 @@ type IPPoolSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self.all(a, !a.contains('-') || a.split('-').size() != 2 || !a.split('-').all(i, isIP(i)) || ip(a.split('-')[0]).family() == ip(a.split('-')[1]).family())",message="both ends of a range must be of one family: write one range for IPv4 and one for IPv6"
 	Addresses []string `json:"addresses"`
 
-	// Priority orders pools for Services that ask for none: the lowest first, ties by name.
+	// Priority orders pools for Services that ask for none: the lowest first. Of equal ones a pool with a selector comes before
+	// one without, then one that has all the families that the Service wants before one that has not, then the name decides.
 	//
 	// +optional
 	// +kubebuilder:default=0
@@ -245,6 +246,10 @@ type IPPoolStatus struct {
 	//
 	// +optional
 	Free int64 `json:"free"`
+	// AddressesText is spec.addresses for people: "192.0.2.0/28,2001:db8::/112", and how many more.
+	//
+	// +optional
+	AddressesText string `json:"addressesText,omitempty"`
 	// FreeText is Free of each family, for people: "13 IPv4, ~2^48 IPv6".
 	//
 	// +optional
@@ -348,6 +353,7 @@ const (
 
 	PoolReasonValid            = "Valid"
 	PoolReasonInvalidAddresses = "InvalidAddresses"
+	PoolReasonInvalidSpec      = "InvalidSpec"
 	PoolReasonDraining         = "Draining"
 	PoolReasonDeleted          = "Deleted"
 	PoolReasonOverlap          = "Overlap"

@@ -180,7 +180,11 @@ func TestNoFreeAddress(t *testing.T) {
 // message".
 func (ns *namespace) allocated(service string) (status, why string) {
 	ns.t.Helper()
-	for _, c := range ns.service(service).Status.Conditions {
+	return allocationOf(ns.service(service))
+}
+
+func allocationOf(s *corev1.Service) (status, why string) {
+	for _, c := range s.Status.Conditions {
 		if c.Type == "seamark.io/AddressAllocated" {
 			return string(c.Status), c.Reason + ": " + c.Message
 		}
@@ -190,8 +194,11 @@ func (ns *namespace) allocated(service string) (status, why string) {
 
 // notAllocated returns nil if the condition says that a Service has not what it wants, in these words among others.
 func (ns *namespace) notAllocated(service string, words ...string) error {
-	ns.t.Helper()
-	status, why := ns.allocated(service)
+	s, err := cluster.client.CoreV1().Services(ns.name).Get(ns.t.Context(), service, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	status, why := allocationOf(s)
 	return errors.Join(want("the status", status, "False"), containsAll(why, words...))
 }
 

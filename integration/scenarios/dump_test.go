@@ -36,9 +36,9 @@ func (ns *namespace) dump() {
 		return
 	}
 	kubectl("get", "ippools,vips,bgppeers", "--output=wide")
-	kubectl("get", "pods", "--namespace", seamarkNamespace, "--output=wide")
+	kubectl("get", "pods,leases", "--namespace", seamarkNamespace, "--output=wide") // who leads, and restarts
 	for _, args := range [][]string{
-		{"deployment/seamark-controller"}, {"daemonset/seamark-node", "--all-pods", "--prefix"},
+		{"deployment/seamark-controller", "--all-pods", "--prefix"}, {"daemonset/seamark-node", "--all-pods", "--prefix"},
 	} {
 		kubectl(append([]string{"logs", "--namespace", seamarkNamespace, "--tail=15"}, args...)...)
 	}

@@ -75,7 +75,7 @@ func TestLoadBalancer(t *testing.T) {
 	}
 	// It is a NodePort Service as well.
 	client.hears(nodePorts(svc, "http", nodes(t)[0])[0], "hostname")
-	ns.eventually("EnsuringLoadBalancer", "EnsuredLoadBalancer")
+	ns.eventually("EnsuredLoadBalancer")
 
 	ns.deleteService("web")
 	for _, vip := range vips(svc) {

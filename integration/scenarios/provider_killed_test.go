@@ -50,6 +50,13 @@ func TestControllerKilledAtEveryWrite(t *testing.T) {
 	change := func(name, to string) func(*namespace) {
 		return func(ns *namespace) { ns.patch(name, fmt.Sprintf(`{"spec": {"type": %q}}`, to)) }
 	}
+	// The API server lets a class change only along with the type.
+	class := func(name, to string) func(*namespace) {
+		return func(ns *namespace) {
+			ns.patch(name, `{"spec": {"type": "ClusterIP", "loadBalancerClass": null, "allocateLoadBalancerNodePorts": null}}`)
+			ns.patch(name, fmt.Sprintf(`{"spec": {"type": "LoadBalancer", "loadBalancerClass": %s, "allocateLoadBalancerNodePorts": false}}`, to))
+		}
+	}
 	for _, tt := range []struct {
 		policy, prefixes string
 		elect            bool
@@ -61,6 +68,8 @@ func TestControllerKilledAtEveryWrite(t *testing.T) {
 			{name: "delete the first", do: remove("one"), then: map[string]bool{"two": true}},
 			{name: "make the second a NodePort Service", do: change("two", "NodePort"), then: map[string]bool{"two": false}},
 			{name: "make it a load balancer again", do: change("two", "LoadBalancer"), then: map[string]bool{"two": true}, calm: true},
+			{name: "give it a class of somebody else's", do: class("two", `"example.com/other"`), then: map[string]bool{"two": false}},
+			{name: "take the class away", do: class("two", "null"), then: map[string]bool{"two": true}, calm: true},
 			{name: "delete it", do: remove("two"), then: map[string]bool{}},
 		}},
 		{"Retain", `198.18.0.8/29, "fd00:198::8/125"`, false, []act{
@@ -187,13 +196,20 @@ func (l *life) awaitFault(what string, a act, f fault, killed <-chan struct{}) (
 	return came
 }
 
-// is returns nil if exactly these Services exist, those have the addresses that are to, and there is no other VIP.
+// is returns nil if exactly these Services exist, those have the addresses that are to, the others neither finalizer nor
+// condition, and there is no other VIP.
 func (l *life) is(ctx context.Context, then map[string]bool) error {
 	now, err := addressesOf(ctx, cluster.client, []string{l.ns.name}, []string{l.ns.name})
 	if err != nil {
 		return err
 	}
-	errs := []error{now.consistent(), want("the number of Services", len(now.services), len(then))}
+	var none []string
+	for name, has := range then {
+		if !has {
+			none = append(none, name)
+		}
+	}
+	errs := []error{now.consistent(none...), want("the number of Services", len(now.services), len(then))}
 	held := 0
 	if l.retain && l.had != nil {
 		held = 2
@@ -201,7 +217,8 @@ func (l *life) is(ctx context.Context, then map[string]bool) error {
 	for _, s := range now.services {
 		switch has := vips(&s); {
 		case !then[s.Name]:
-			errs = append(errs, want("the number of addresses of "+s.Name, len(has), 0))
+			errs = append(errs, want("the number of addresses of "+s.Name, len(has), 0),
+				want("the number of its finalizers", len(s.Finalizers), 0), want("the number of its conditions", len(s.Status.Conditions), 0))
 		case l.had == nil && len(has) == 2:
 			l.had, held = has, 2
 		default:

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
@@ -16,7 +17,9 @@ import (
 
 const (
 	poolToWaitFor = "198.18.19.0/31"
-	// servedLimit is five times what is promised, for busy machines.
+	// promised is within what time a Service that waits is served. That one of several is shows that it is kept; servedLimit,
+	// for all of them, is for busy machines, and far from what a lost wake-up or a back-off takes.
+	promised    = time.Second
 	servedLimit = 5 * time.Second
 	// waitingTime is long enough for several retries of a controller that does retry.
 	waitingTime = time.Minute
@@ -35,70 +38,89 @@ func TestWaiting(t *testing.T) {
 	for _, name := range names {
 		ns.createService(ns.balancer(name))
 		await(t, changeLimit, name+" waits", func(context.Context) error { return ns.notAllocated(name, "PoolExhausted") })
-		pause(t, 1100*time.Millisecond) // creation times have seconds
+		time.Sleep(1100 * time.Millisecond) // creation times have seconds
 	}
-	pause(t, waitingTime)
+	time.Sleep(waitingTime)
 	ns.consistent(names...)
 	for _, name := range names {
 		ns.warnedOnce(name)
 	}
 
-	after := ns.awaitAddress("zoe", func() {
-		if err := cluster.client.CoreV1().Services(ns.name).Delete(contextOf(t), "first", metav1.DeleteOptions{}); err != nil {
-			t.Fatal(err)
+	best := servedLimit
+	served := func(service, when string, do func(ctx context.Context) error) {
+		t.Helper()
+		after, err := ns.awaitAddress(service, do)
+		if err != nil {
+			t.Fatalf("%s, %s: %v", service, when, err)
 		}
-	})
-	t.Logf("the oldest is served %s after a Service was deleted", after.Round(time.Millisecond))
-	after = ns.awaitAddress("anna", func() { ns.setPool(poolToWaitFor) })
-	t.Logf("the next is served %s after the pool grew", after.Round(time.Millisecond))
-	after = ns.awaitAddress("mia", func() {
-		if _, err := cluster.client.CoreV1().Services(ns.name).Patch(contextOf(t), "zoe", types.MergePatchType, []byte(`{"spec": {"type": "ClusterIP"}}`), metav1.PatchOptions{}); err != nil {
-			t.Fatal(err)
+		t.Logf("%s is served %s after %s", service, after.Round(time.Millisecond), when)
+		if after > servedLimit {
+			t.Errorf("%s is served %s after %s, want at most %s", service, after, when, servedLimit)
 		}
+		best = min(best, after)
+	}
+	services := cluster.client.CoreV1().Services(ns.name)
+	served("zoe", "a Service was deleted", func(ctx context.Context) error {
+		return services.Delete(ctx, "first", metav1.DeleteOptions{})
 	})
-	t.Logf("the next is served %s after a Service became a ClusterIP Service", after.Round(time.Millisecond))
+	served("anna", "the pool grew", func(ctx context.Context) error { return ns.setPool(ctx, poolToWaitFor) })
+	served("mia", "a Service became a ClusterIP Service", func(ctx context.Context) error {
+		_, err := services.Patch(ctx, "zoe", types.MergePatchType, []byte(`{"spec": {"type": "ClusterIP"}}`), metav1.PatchOptions{})
+		return err
+	})
+	if best > promised {
+		t.Errorf("none is served within %s", promised)
+	}
 	ns.consistent("bob")
 	ns.deleteServices()
 }
 
 // setPool changes the addresses of the namespace's pool.
-func (ns *namespace) setPool(addresses string) {
-	ns.t.Helper()
+func (ns *namespace) setPool(ctx context.Context, addresses string) error {
 	patch := fmt.Sprintf(`{"spec": {"addresses": [%q]}}`, addresses)
-	if _, err := resource("ippools").Patch(contextOf(ns.t), ns.name, types.MergePatchType, []byte(patch), metav1.PatchOptions{}); err != nil {
-		ns.t.Fatal(err)
-	}
+	_, err := resource("ippools").Patch(ctx, ns.name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+	return err
 }
 
-// awaitAddress does something and returns after what time a Service has an address, which is to be soon.
-func (ns *namespace) awaitAddress(service string, do func()) time.Duration {
-	ns.t.Helper()
+// awaitAddress does something and returns after what time a Service has an address, which it has not before.
+func (ns *namespace) awaitAddress(service string, do func(ctx context.Context) error) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(contextOf(ns.t), changeLimit)
 	defer cancel()
-	events, err := cluster.client.CoreV1().Services(ns.name).Watch(ctx, metav1.ListOptions{
-		FieldSelector: "metadata.name=" + service, ResourceVersion: ns.service(service).ResourceVersion,
-	})
+	services := cluster.client.CoreV1().Services(ns.name)
+	selector := metav1.ListOptions{FieldSelector: "metadata.name=" + service}
+	list, err := services.List(ctx, selector)
 	if err != nil {
-		ns.t.Fatal(err)
+		return 0, err
+	}
+	if len(list.Items) != 1 || len(vips(&list.Items[0])) > 0 {
+		return 0, fmt.Errorf("it does not wait: %+v", list.Items)
+	}
+	// From the list's version, and not from the Service's, which the API server may no longer remember.
+	selector.ResourceVersion = list.ResourceVersion
+	events, err := services.Watch(ctx, selector)
+	if err != nil {
+		return 0, err
 	}
 	defer events.Stop()
 	start := time.Now()
-	do()
+	if err := do(ctx); err != nil {
+		return 0, err
+	}
 	for event := range events.ResultChan() {
-		s, ok := event.Object.(*corev1.Service)
-		if ok && event.Type != watch.Deleted && len(vips(s)) > 0 {
-			after := time.Since(start)
-			if after > servedLimit {
-				ns.t.Errorf("%s has its address after %s, want at most %s", service, after, servedLimit)
-			}
-			return after
+		if event.Type == watch.Error {
+			return 0, fmt.Errorf("the watch broke after %s: %w", time.Since(start), apierrors.FromObject(event.Object))
+		}
+		if s, ok := event.Object.(*corev1.Service); ok && event.Type != watch.Deleted && len(vips(s)) > 0 {
+			return time.Since(start), nil
 		}
 	}
-	ns.t.Fatalf("%s has no address after %s", service, changeLimit)
-	return 0
+	if ctx.Err() == nil {
+		return 0, fmt.Errorf("the watch ended after %s", time.Since(start))
+	}
+	return 0, fmt.Errorf("no address after %s", time.Since(start))
 }
 
-// warnedOnce checks that there is one Warning event about a Service, and that it happened once.
+// warnedOnce checks that there is one Warning event of the controller about a Service, and that it happened once.
 func (ns *namespace) warnedOnce(service string) {
 	ns.t.Helper()
 	await(ns.t, changeLimit, "one Warning about "+service, func(ctx context.Context) error {
@@ -108,13 +130,14 @@ func (ns *namespace) warnedOnce(service string) {
 		}
 		var told []string
 		var errs []error
+		ours := 0
 		for _, e := range list.Items {
-			if e.Reason == "NotAnnounced" {
-				continue // the agents' word
+			told = append(told, fmt.Sprintf("%s, %d times: %s: %s", e.Source.Component, max(e.Count, 1), e.Reason, e.Message))
+			if e.Source.Component == controllerProgram {
+				ours++
+				errs = append(errs, want("how often it is told", max(e.Count, 1), 1))
 			}
-			told = append(told, e.Reason+": "+e.Message)
-			errs = append(errs, want("how often it is told", max(e.Count, 1), 1))
 		}
-		return errors.Join(append(errs, want("the number of warnings about "+service+"\n"+strings.Join(told, "\n"), len(told), 1))...)
+		return errors.Join(append(errs, want("the number of the controller's warnings about "+service+", of these,\n"+strings.Join(told, "\n"), ours, 1))...)
 	})
 }

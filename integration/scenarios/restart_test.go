@@ -109,8 +109,8 @@ func TestControllerKilled(t *testing.T) {
 	}
 }
 
-// repairLimit is the time within which the controller sees that a status is wrong: it looks twice, every 30 seconds, before
-// it believes that nobody else is about to put it right.
+// repairLimit is the time within which a status that somebody edits is right again at the latest. As a rule it is at once: the
+// controller sees the change. What it missed it finds when it looks at everything, every 30 seconds, for the second time.
 const repairLimit = 75 * time.Second
 
 // A Service's address survives that somebody wipes its status.

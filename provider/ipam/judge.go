@@ -40,6 +40,8 @@ type Verdict struct {
 	Refused string
 	// Deleted is true when that is because somebody deleted it.
 	Deleted bool
+	// Invalid is true when that is because of anything but its addresses.
+	Invalid bool
 	// Overlaps are the parts of its addresses that are somebody else's as well; an older pool may give them out all the same.
 	Overlaps []Overlap
 }
@@ -56,10 +58,10 @@ func Judge(candidates []Candidate, foreign []Foreign) (pools []Pool, verdicts ma
 	for i := range byAge {
 		c := &byAge[i]
 		ranges, problems := cluster.ParseRanges(c.Addresses)
-		if len(problems) == 0 && c.Problem != nil {
-			problems = []error{c.Problem}
-		}
 		v := Verdict{Deleted: c.Deleted}
+		if len(problems) == 0 && c.Problem != nil {
+			v.Invalid, problems = true, []error{c.Problem}
+		}
 		switch {
 		case len(problems) > 0:
 			v.Refused = errors.Join(problems...).Error()
