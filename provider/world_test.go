@@ -50,7 +50,8 @@ type world struct {
 	class   string
 	kube    *fake.Clientset
 	seamark *client.Client
-	fake    *clienttesting.Fake // of the Seamark objects
+	fake    *clienttesting.Fake   // of the Seamark objects
+	callers []*clienttesting.Fake // what controllers call, apart from what the test does itself
 	events  *record.FakeRecorder
 	// onEvent is called when the provider makes an event.
 	onEvent func(reason string)
@@ -98,10 +99,13 @@ func inOneWorld(t *testing.T, sole bool, f func(w *world)) {
 		w.kube.PrependReactor("create", "events", w.noteEvent)
 		w.kube.PrependReactor("patch", "services", w.forbidFinalizers)
 		w.seamark, w.fake = fakeSeamark(t)
+		defer func() {
+			for _, c := range w.callers {
+				called.add(c.Actions())
+			}
+		}()
 		w.must(w.kube.Tracker().Add(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}))
 		f(w)
-		called.add(w.kube.Actions())
-		called.add(w.fake.Actions())
 	})
 }
 
@@ -115,9 +119,10 @@ func (w *world) controller() (stop func()) {
 // standby starts a controller that watches, and returns what makes it lead and what stops it.
 func (w *world) standby() (lead, stop func(), p *Provider) {
 	ctx, cancel := context.WithCancel(w.Context())
-	p, err := New(Config{Kube: w.kube, Seamark: w.seamark, Events: recorder{w.events, w}, Log: slog.New(slog.DiscardHandler), Class: w.class, Sole: w.sole})
+	kube, seamark := w.clients()
+	p, err := New(Config{Kube: kube, Seamark: seamark, Events: recorder{w.events, w}, Log: slog.New(slog.DiscardHandler), Class: w.class, Sole: w.sole})
 	w.must(err)
-	shared := informers.NewSharedInformerFactory(w.kube, 0)
+	shared := informers.NewSharedInformerFactory(kube, 0)
 	p.SetInformers(shared)
 	var wg sync.WaitGroup
 	shared.Start(ctx.Done())
@@ -125,7 +130,7 @@ func (w *world) standby() (lead, stop func(), p *Provider) {
 	w.settle()
 	lead = func() {
 		p.SetInformers(shared) // k8s.io/cloud-provider does
-		stock, err := servicecontroller.New(p, p.Client(w.kube), p.Services(shared.Core().V1().Services()), shared.Core().V1().Nodes(), "kubernetes", nil)
+		stock, err := servicecontroller.New(p, p.Client(kube), p.Services(shared.Core().V1().Services()), shared.Core().V1().Nodes(), "kubernetes", nil)
 		w.must(err)
 		shared.Start(ctx.Done())
 		wg.Go(func() { _ = p.Run(ctx) })
@@ -169,6 +174,27 @@ func (w *world) forbidFinalizers(a clienttesting.Action) (bool, runtime.Object, 
 		}
 	}
 	return false, nil, nil
+}
+
+// clients are those of one controller: what it calls is noted, and then done by the world's.
+func (w *world) clients() (*fake.Clientset, *client.Client) {
+	kube, seamark := fake.NewClientset(), &clienttesting.Fake{}
+	kube.Resources = w.kube.Resources
+	forward(&kube.Fake, &w.kube.Fake)
+	forward(seamark, w.fake)
+	w.callers = append(w.callers, &kube.Fake, seamark)
+	return kube, clientOf(seamark)
+}
+
+func forward(from, to *clienttesting.Fake) {
+	from.PrependReactor("*", "*", func(a clienttesting.Action) (bool, runtime.Object, error) {
+		o, err := to.Invokes(a, nil)
+		return true, o, err
+	})
+	from.PrependWatchReactor("*", func(a clienttesting.Action) (bool, watch.Interface, error) {
+		events, err := to.InvokesWatch(a)
+		return true, events, err
+	})
 }
 
 // settle lets the short delays pass that changes are gathered in.
@@ -368,6 +394,10 @@ func fakeSeamark(t *testing.T) (*client.Client, *clienttesting.Fake) {
 		w, err := tracker.Watch(a.GetResource(), a.GetNamespace())
 		return true, w, err
 	})
+	return clientOf(f), f
+}
+
+func clientOf(f *clienttesting.Fake) *client.Client {
 	return &client.Client{
 		IPPools: fakeResource(f, "ippools", "IPPool", func() *v1alpha1.IPPool { return &v1alpha1.IPPool{} }, func() *v1alpha1.IPPoolList { return &v1alpha1.IPPoolList{} },
 			func(l *v1alpha1.IPPoolList) []*v1alpha1.IPPool { return gentype.ToPointerSlice(l.Items) },
@@ -378,7 +408,7 @@ func fakeSeamark(t *testing.T) (*client.Client, *clienttesting.Fake) {
 		VIPs: fakeResource(f, "vips", "VIP", func() *v1alpha1.VIP { return &v1alpha1.VIP{} }, func() *v1alpha1.VIPList { return &v1alpha1.VIPList{} },
 			func(l *v1alpha1.VIPList) []*v1alpha1.VIP { return gentype.ToPointerSlice(l.Items) },
 			func(l *v1alpha1.VIPList, i []*v1alpha1.VIP) { l.Items = gentype.FromPointerSlice(i) }),
-	}, f
+	}
 }
 
 // versions gives objects their UID, resourceVersion and generation, and refuses writes of a version that is gone, as the
