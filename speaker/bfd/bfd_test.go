@@ -65,7 +65,7 @@ func TestUpAndAgreed(t *testing.T) {
 		// Packets are apart as agreed, never closer than jitter allows, but for those that answer or tell something.
 		var last time.Time
 		ports := map[uint16]bool{}
-		for _, r := range p.sent[p.a.addr] {
+		for _, r := range p.sentBy(p.a.addr) {
 			ports[r.port] = true
 			if d := r.at.Sub(last); !last.IsZero() && r.State == packet.Up && !r.Final && !r.Poll && (d < 60*ms || d > 81*ms) {
 				t.Errorf("%s between packets", d)
@@ -129,7 +129,7 @@ func TestWhatIsNoFailure(t *testing.T) {
 		if st := p.sa.Status()[0]; st.State != packet.Down || st.Failed {
 			t.Errorf("%+v", st)
 		}
-		if n := len(p.sent[p.a.addr]); n < 60 || n > 80 {
+		if n := len(p.sentBy(p.a.addr)); n < 60 || n > 80 {
 			t.Errorf("%d packets in a minute to a peer that is not there", n)
 		}
 		p.up()
@@ -142,14 +142,14 @@ func TestWhatIsNoFailure(t *testing.T) {
 		if st := p.sa.Status()[0]; st.State != packet.Down || st.Failed || st.Downs != 0 || st.RemoteState != packet.AdminDown || st.RemoteDiag.String() != "administratively down" || st.Diag.String() != "neighbor signaled session down" {
 			t.Errorf("%+v", st)
 		}
-		last := p.sent[p.b.addr]
+		last := p.sentBy(p.b.addr)
 		for _, r := range last[len(last)-3:] {
 			if r.State != packet.AdminDown {
 				t.Errorf("last packets %+v", r)
 			}
 		}
 		time.Sleep(time.Minute)
-		if len(p.sent[p.b.addr]) != len(last) || p.sa.Status()[0].Failed {
+		if len(p.sentBy(p.b.addr)) != len(last) || p.sa.Status()[0].Failed {
 			t.Error("it goes on after Close")
 		}
 		p.up() // and can be used again
@@ -170,9 +170,9 @@ func TestRemoveAndComeBack(t *testing.T) {
 		}
 		set(t, p.sa, p.toB)
 		synctest.Wait()
-		n := len(p.sent[p.a.addr])
+		n := len(p.sentBy(p.a.addr))
 		time.Sleep(2 * time.Second)
-		for _, r := range p.sent[p.a.addr][n:] {
+		for _, r := range p.sentBy(p.a.addr)[n:] {
 			if r.State == packet.AdminDown {
 				t.Errorf("%+v", r)
 			}
@@ -336,7 +336,7 @@ func TestManySessions(t *testing.T) {
 				t.Errorf("%+v", st)
 			}
 		}
-		for _, r := range p.sent[p.a.addr] {
+		for _, r := range p.sentBy(p.a.addr) {
 			if ports[r.port] = true; r.port < firstPort || p.a.busy[r.port] {
 				t.Errorf("port %d", r.port)
 			}

@@ -3,6 +3,7 @@ package bfd
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -58,6 +59,8 @@ func (m *model) host(addr string) *host {
 }
 
 func (h *host) listen(_ bool, arrived func()) (listener, error) {
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
 	if h.notify != nil {
 		return nil, unix.EADDRINUSE
 	}
@@ -118,6 +121,8 @@ type modelSender struct {
 }
 
 func (h *host) dial(s *Session, port uint16) (sender, int, error) {
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
 	switch {
 	case h.refuses != nil:
 		return nil, 0, h.refuses
@@ -210,4 +215,11 @@ func (m *model) lose(from ...netip.Addr) {
 		}
 		return false
 	}
+}
+
+// sentBy returns what a host has sent so far.
+func (m *model) sentBy(a netip.Addr) []record {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.sent[a])
 }

@@ -11,7 +11,7 @@ import (
 )
 
 var (
-	seeds = flag.Uint64("seeds", 400, "how many random simulations")
+	seeds = flag.Uint64("seeds", 150, "how many random simulations")
 	seed  = flag.Uint64("seed", 0, "run this simulation alone")
 )
 
