@@ -110,7 +110,7 @@ type Verdict struct {
 
 // Bytes on the wire, at most; liveness/wire is tested against them.
 const (
-	sizeFixed      = 1 + 4 + 4 + 1 + 8 + 8 + 2 + 2*(4+4+2)
+	sizeFixed      = 1 + 4 + 5 + 1 + 8 + 8 + 2 + 2*(5+5+2)
 	sizeElectorate = 8 + 1
 	sizeNode       = 8
 	sizeAck        = 8 + 4 + 4 + 5 + 5 + 1

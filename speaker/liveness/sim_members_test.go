@@ -200,7 +200,7 @@ func TestChangingMembersMutants(t *testing.T) {
 		}},
 	} {
 		t.Run(mu.name, func(t *testing.T) {
-			for seed := uint64(1); seed <= 4000; seed++ {
+			for seed := uint64(1); seed <= 10000; seed++ {
 				if w := changing(seed, mu, nil); len(w.violations) > 0 && !w.starved {
 					t.Logf("found with seed %d: %s", seed, w.violations[0])
 					return

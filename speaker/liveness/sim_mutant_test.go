@@ -58,7 +58,7 @@ func TestMutants(t *testing.T) {
 	for _, mu := range mutants {
 		t.Run(mu.name, func(t *testing.T) {
 			t.Parallel()
-			for seed := uint64(1); seed <= 4000; seed++ {
+			for seed := uint64(1); seed <= 10000; seed++ {
 				if w := scenario(seed, mu, nil); len(w.violations) > 0 && !w.starved {
 					t.Logf("found with seed %d: %s", seed, w.violations[0])
 					return
