@@ -15,6 +15,8 @@ type Snapshot struct {
 	Nodes  map[string]*Node
 	// Namespaces that exist: DNS tells a name without a Service from a name without a namespace.
 	Namespaces map[string]struct{}
+	// ServiceCIDRs are the ranges of cluster IPs, sorted and without duplicates.
+	ServiceCIDRs []netip.Prefix
 	// Pools, those Peers that are valid, and VIPs by address.
 	Pools map[string]*Pool
 	Peers map[string]*Peer

@@ -43,6 +43,15 @@ func (s *Snapshot) AddNode(v *Node) {
 // AddNamespace adds a namespace.
 func (s *Snapshot) AddNamespace(name string) { s.Namespaces[name] = struct{}{} }
 
+// AddServiceCIDRs adds ranges of cluster IPs.
+func (s *Snapshot) AddServiceCIDRs(v []netip.Prefix) {
+	for _, p := range v {
+		if i, found := slices.BinarySearchFunc(s.ServiceCIDRs, p, netip.Prefix.Compare); !found {
+			s.ServiceCIDRs = slices.Insert(s.ServiceCIDRs, i, p)
+		}
+	}
+}
+
 // AddPool adds a Pool.
 func (s *Snapshot) AddPool(v *Pool) {
 	if v != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/seamark-io/seamark/cluster"
+	"github.com/seamark-io/seamark/proxy/internal/nstest"
 	. "github.com/seamark-io/seamark/proxy/internal/snaptest"
 	"github.com/seamark-io/seamark/proxy/ruleset"
 )
@@ -346,6 +347,34 @@ func TestLocalDNS(t *testing.T) {
 				t.Errorf("from the node: %q, want %q", got, c.nodeStopped)
 			}
 		})
+	}
+}
+
+// TestStrayPackets: what goes to a cluster IP that no Service has leaves the node by no route. The default route leads to the
+// client.
+func TestStrayPackets(t *testing.T) {
+	l := newLab(t)
+	l.start()
+	l.sync(Clone(served(func(*cluster.Service) {}, "10.244.1.2@n1", "fd00:244:1::2@n1"), ServiceCIDRs("10.96.0.0/16 fd00:96::/108")))
+	l.run(l.client, "nft add table inet seen { chain in { type filter hook prerouting priority raw ; ip daddr 10.96.0.0/16 counter ; ip6 daddr fd00:96::/108 counter ; } ; }")
+	for _, to := range []string{"10.96.9.9:80", "[fd00:96::99]:80"} {
+		for _, network := range []string{"tcp", "udp"} {
+			if got := l.ask(l.pod1, network, to); got != "timeout" {
+				t.Errorf("from a pod, %s %s: %q", network, to, got)
+			}
+			l.ask(l.node, network, to)
+		}
+	}
+	if got := l.run(l.client, "nft list table inet seen"); strings.Count(got, "packets 0 ") != 2 {
+		t.Errorf("packets left the node:\n%s", got)
+	}
+	// An address of the range that somebody has put on the node works.
+	l.run(l.node, "ip addr add 10.96.9.9/32 dev lo")
+	serve(t, l.node, "node")
+	for _, from := range []*nstest.Host{l.pod1, l.node} {
+		if got := l.ask(from, "tcp", "10.96.9.9:8080"); !strings.HasPrefix(got, "node ") {
+			t.Errorf("an address of this node: %q", got)
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/seamark-io/seamark/api/v1alpha1"
@@ -186,11 +187,7 @@ func Node(n *corev1.Node) *cluster.Node {
 			out.InternalIPs = append(out.InternalIPs, addrs([]string{a.Address})...)
 		}
 	}
-	for _, c := range n.Spec.PodCIDRs {
-		if p, err := netip.ParsePrefix(c); err == nil {
-			out.PodCIDRs = append(out.PodCIDRs, p.Masked())
-		}
-	}
+	out.PodCIDRs = prefixes(n.Spec.PodCIDRs)
 	for _, c := range n.Status.Conditions {
 		if c.Type == corev1.NodeReady {
 			out.Ready = c.Status == corev1.ConditionTrue
@@ -202,6 +199,20 @@ func Node(n *corev1.Node) *cluster.Node {
 	}
 	for _, t := range n.Spec.Taints {
 		out.Excluded = out.Excluded || t.Key == corev1.TaintNodeOutOfService
+	}
+	return out
+}
+
+// ServiceCIDR returns the ranges of a ServiceCIDR.
+func ServiceCIDR(s *networkingv1.ServiceCIDR) []netip.Prefix { return prefixes(s.Spec.CIDRs) }
+
+// prefixes parses what is a prefix and leaves out what is not.
+func prefixes(in []string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, s := range in {
+		if p, err := netip.ParsePrefix(s); err == nil {
+			out = append(out, p.Masked())
+		}
 	}
 	return out
 }

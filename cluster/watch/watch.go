@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
@@ -40,7 +41,7 @@ type Watcher struct {
 	stale   atomic.Uint32
 	sources []*Source
 
-	services, slices, nodes, namespaces, secrets, pools, peers, vips cache.SharedIndexInformer
+	services, slices, nodes, namespaces, serviceCIDRs, secrets, pools, peers, vips cache.SharedIndexInformer
 }
 
 // Kinds of which the Snapshot has a map each.
@@ -49,6 +50,7 @@ const (
 	endpointSlices
 	nodes
 	namespaces
+	serviceCIDRs
 	pools
 	peers // and the Secrets of their passwords
 	vips
@@ -87,6 +89,7 @@ func New(c Config) (*Watcher, error) {
 	w.slices = add(listWatch(disc.EndpointSlices(metav1.NamespaceAll), c.Kube), &discoveryv1.EndpointSlice{}, transform(Slice), onChange[*cluster.Slice](w.touch(endpointSlices)))
 	w.nodes = add(listWatch(core.Nodes(), c.Kube), &corev1.Node{}, transform(Node), onChange[*cluster.Node](w.touch(nodes)))
 	w.namespaces = add(listWatch(core.Namespaces(), c.Kube), &corev1.Namespace{}, transform(namespace), onChange[string](w.touch(namespaces)))
+	w.serviceCIDRs = add(listWatch(c.Kube.NetworkingV1().ServiceCIDRs(), c.Kube), &networkingv1.ServiceCIDR{}, transform(ServiceCIDR), onChange[[]netip.Prefix](w.touch(serviceCIDRs)))
 	w.secrets = add(listWatch(core.Secrets(c.Namespace), c.Kube), &corev1.Secret{}, transform(toPassword), onChange[password](w.touch(peers)))
 	w.pools = add(listWatch(c.Seamark.IPPools, c.Seamark.IPPools), &v1alpha1.IPPool{}, transform(pool), onChange[*cluster.Pool](w.touch(pools)))
 	w.peers = add(listWatch(c.Seamark.BGPPeers, c.Seamark.BGPPeers), &v1alpha1.BGPPeer{}, transform(peerOrNil), onChange[*cluster.Peer](w.touch(peers)))
@@ -171,8 +174,8 @@ func notify(c chan struct{}) {
 // Run watches until ctx ends. The API server may be away for any time: the last Snapshot stays.
 func (w *Watcher) Run(ctx context.Context) error {
 	informers := map[string]cache.SharedIndexInformer{
-		"Services": w.services, "EndpointSlices": w.slices, "Nodes": w.nodes, "Namespaces": w.namespaces, "Secrets": w.secrets,
-		"IPPools": w.pools, "BGPPeers": w.peers, "VIPs": w.vips,
+		"Services": w.services, "EndpointSlices": w.slices, "Nodes": w.nodes, "Namespaces": w.namespaces, "ServiceCIDRs": w.serviceCIDRs,
+		"Secrets": w.secrets, "IPPools": w.pools, "BGPPeers": w.peers, "VIPs": w.vips,
 	}
 	for _, inf := range informers {
 		go inf.RunWithContext(ctx)
@@ -237,6 +240,10 @@ func (w *Watcher) build() *cluster.Snapshot {
 	if stale&namespaces != 0 {
 		s.Namespaces = make(map[string]struct{}, len(s.Namespaces))
 		values(w.namespaces.GetStore(), s.AddNamespace)
+	}
+	if stale&serviceCIDRs != 0 {
+		s.ServiceCIDRs = nil
+		values(w.serviceCIDRs.GetStore(), s.AddServiceCIDRs)
 	}
 	if stale&pools != 0 {
 		s.Pools = make(map[string]*cluster.Pool, len(s.Pools))

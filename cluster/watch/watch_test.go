@@ -2,12 +2,14 @@ package watch
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
@@ -44,6 +46,8 @@ func TestSnapshotIsNilUntilEveryKindIsListed(t *testing.T) {
 	close(released)
 	kube := fake.NewClientset(
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns"}},
+		&networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: "kubernetes"}, Spec: networkingv1.ServiceCIDRSpec{CIDRs: []string{"fd00:96::/108", "10.96.0.0/16"}}},
+		&networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: "more"}, Spec: networkingv1.ServiceCIDRSpec{CIDRs: []string{"10.96.0.0/16", "10.95.0.0/16"}}},
 		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "seamark-system", Name: "tor"}, Data: map[string][]byte{"password": []byte("s3cret")}},
 	)
 	vips := watch.NewFake()
@@ -84,6 +88,10 @@ func TestSnapshotIsNilUntilEveryKindIsListed(t *testing.T) {
 	s := await(t, source, func(s *cluster.Snapshot) bool { return true })
 	if _, ok := s.Namespaces["ns"]; !ok || s.Peers["tor"].Password != "s3cret" {
 		t.Errorf("namespaces %v, peer %+v", s.Namespaces, s.Peers["tor"])
+	}
+
+	if got := fmt.Sprint(s.ServiceCIDRs); got != "[10.95.0.0/16 10.96.0.0/16 fd00:96::/108]" {
+		t.Errorf("ranges of cluster IPs: %s", got)
 	}
 
 	before := s

@@ -12,6 +12,7 @@ func access(c *config) []preflight.Access {
 		{Verbs: read, Resource: "namespaces"},
 		{Verbs: read, Resource: "secrets", Namespace: c.namespace},
 		{Verbs: read, Group: "discovery.k8s.io", Resource: "endpointslices"},
+		{Verbs: read, Group: "networking.k8s.io", Resource: "servicecidrs"},
 		{Verbs: read, Group: group, Resource: "ippools"},
 		{Verbs: read, Group: group, Resource: "bgppeers"},
 		{Verbs: read, Group: group, Resource: "vips"},

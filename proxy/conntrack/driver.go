@@ -57,7 +57,7 @@ func (d *Driver) Set(ctx context.Context, inForce []*ruleset.Table) error {
 	for _, t := range inForce {
 		f, want := d.families[t.Family], udpFrontends(t)
 		if f == nil {
-			f = &family{pending: changes{unserved: addresses(t)}}
+			f = &family{pending: changes{unserved: addressesOf(t)}}
 			d.families[t.Family] = f
 		}
 		f.pending.add(diff(f.have, want))

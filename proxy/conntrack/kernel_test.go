@@ -149,7 +149,7 @@ func TestSet(t *testing.T) {
 	vip := func(s *cluster.Service) { s.Type, s.IngressIPs = cluster.LoadBalancer, Addrs("192.0.2.1 2001:db8::1") }
 	svc := Service("a", "10.96.0.1 fd00:96::1", udpPort, vip)
 	v4, v6 := Slice("a", udpEP, "10.244.1.2@n1", "10.244.1.3@n1"), Slice("a", udpEP, "fd00:244:1::2@n1")
-	both := built(svc, v4, v6)
+	both := built(svc, v4, v6, ServiceCIDRs("10.96.0.0/16"))
 	keep := []string{
 		"10.96.0.1:53 10.244.1.2:53", "[fd00:96::1]:53 [fd00:244:1::2]:53", "192.0.2.1:53 10.244.1.3:53", "10.0.0.1:30053 10.244.1.2:53",
 		// Not translated, or none of ours.
@@ -157,6 +157,7 @@ func TestSet(t *testing.T) {
 	}
 	for i, f := range slices.Concat(keep, []string{
 		"10.96.0.1:54 10.244.1.2:53", "192.0.2.1:99 10.244.1.2:53", // a port that went while no agent ran
+		"10.96.0.7:53 10.244.1.2:53", // a Service that went
 		"10.96.0.1:53 10.244.9.9:53", "10.0.0.1:30053 10.244.9.9:53", // an endpoint that went
 		"192.0.2.1:53 192.0.2.1:53", // from before there was the Service
 		"zone 10.96.0.1:53 10.244.9.9:53", "tcp 10.96.0.1:53 10.244.9.9:53",
@@ -193,7 +194,7 @@ func TestSet(t *testing.T) {
 	if n := d.told - told; n != 4 {
 		t.Errorf("the kernel told of %d flows, want the 4 to the Service's frontends, one of them in the zone", n)
 	}
-	if want := uint64(7); d.Deleted() != want {
+	if want := uint64(8); d.Deleted() != want {
 		t.Errorf("deleted %d, want %d", d.Deleted(), want)
 	}
 }

@@ -25,15 +25,27 @@ func udpFrontends(t *ruleset.Table) frontends {
 	return out
 }
 
-// addresses returns the addresses at which nothing but Services is to be found.
-func addresses(t *ruleset.Table) map[netip.Addr]struct{} {
-	out := map[netip.Addr]struct{}{}
+// addresses are those at which nothing but Services is to be found. The zero value has none.
+type addresses struct {
+	single   map[netip.Addr]struct{}
+	prefixes []netip.Prefix
+}
+
+func (a addresses) empty() bool { return len(a.single)+len(a.prefixes) == 0 }
+
+func (a addresses) contain(addr netip.Addr) bool {
+	_, ok := a.single[addr]
+	return ok || slices.ContainsFunc(a.prefixes, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+func addressesOf(t *ruleset.Table) addresses {
+	out := addresses{map[netip.Addr]struct{}{}, t.ServiceCIDRs}
 	for _, svc := range t.Services {
 		if svc.ClusterIP.IsValid() {
-			out[svc.ClusterIP] = struct{}{}
+			out.single[svc.ClusterIP] = struct{}{}
 		}
 		for _, vip := range svc.VIPs {
-			out[vip] = struct{}{}
+			out.single[vip] = struct{}{}
 		}
 	}
 	return out
@@ -44,7 +56,7 @@ type changes struct {
 	frontends map[netip.AddrPort]change
 	// unserved are addresses at which flows are stale that go to none of the frontends. It is for the first look: an
 	// earlier process may have had frontends of which nobody knows any more.
-	unserved map[netip.Addr]struct{}
+	unserved addresses
 }
 
 type change struct {
@@ -53,7 +65,7 @@ type change struct {
 	serving []netip.AddrPort
 }
 
-func (c *changes) empty() bool { return len(c.frontends) == 0 && len(c.unserved) == 0 }
+func (c *changes) empty() bool { return len(c.frontends) == 0 && c.unserved.empty() }
 
 // diff returns the frontends that are new, gone, or lead elsewhere. A new frontend counts because flows to its address
 // may have been let through untranslated before.
@@ -92,7 +104,7 @@ func (c *changes) add(newer map[netip.AddrPort]change) {
 
 // destinations returns what to look for: each frontend, or the zero AddrPort for all flows if that is more than most.
 func (c *changes) destinations(most int) []netip.AddrPort {
-	if len(c.unserved) > 0 || len(c.frontends) > most {
+	if !c.unserved.empty() || len(c.frontends) > most {
 		return []netip.AddrPort{{}}
 	}
 	return slices.Collect(maps.Keys(c.frontends))
@@ -100,26 +112,21 @@ func (c *changes) destinations(most int) []netip.AddrPort {
 
 // concerns reports whether flows to a destination may be stale.
 func (c *changes) concerns(destination netip.AddrPort) bool {
-	if _, ok := c.frontends[destination]; ok {
-		return true
-	}
-	_, ok := c.unserved[destination.Addr()]
-	return ok
+	_, ok := c.frontends[destination]
+	return ok || c.unserved.contain(destination.Addr())
 }
 
 // stale reports whether a UDP flow must end. The flow goes to the destination of its first packet, and its answers
 // come from the source of the reply direction.
 func (c *changes) stale(destination, answers netip.AddrPort) bool {
 	ch, ok := c.frontends[destination]
-	if !ok {
-		_, ch.removed = c.unserved[destination.Addr()]
-		if !ch.removed {
-			return false
-		}
-	}
-	if ch.removed {
+	switch {
+	case !ok && !c.unserved.contain(destination.Addr()):
+		return false
+	case !ok || ch.removed:
 		// A flow that was not translated was none of ours: the address may be the node's own.
 		return answers != destination
+	default:
+		return !contains(ch.serving, answers)
 	}
-	return !contains(ch.serving, answers)
 }

@@ -3,6 +3,7 @@ package nft
 import (
 	"encoding/binary"
 	"fmt"
+	"net/netip"
 
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -56,18 +57,18 @@ func (e encoder) rule(r ruleset.Rule) []expr.Any {
 func (e encoder) expr(x ruleset.Expr) []expr.Any {
 	switch x := x.(type) {
 	case ruleset.Source:
-		mask := make([]byte, e.family.Bits()/8)
-		for i := range x.Prefix.Bits() {
-			mask[i/8] |= 0x80 >> (i % 8)
-		}
-		return []expr.Any{
-			e.payload(ruleset.Saddr, firstRegister), bitwise(mask, make([]byte, len(mask))),
-			equal(x.Prefix.Masked().Addr().AsSlice()),
-		}
+		return e.prefix(ruleset.Saddr, x.Prefix)
+	case ruleset.Destination:
+		return e.prefix(ruleset.Daddr, x.Prefix)
 	case ruleset.SourceIsLocal:
 		return []expr.Any{
 			&expr.Fib{Register: firstRegister, ResultADDRTYPE: true, FlagSADDR: true},
 			equal(binary.NativeEndian.AppendUint32(nil, unix.RTN_LOCAL)),
+		}
+	case ruleset.DestinationIsElsewhere:
+		return []expr.Any{
+			&expr.Fib{Register: firstRegister, ResultADDRTYPE: true, FlagDADDR: true},
+			&expr.Cmp{Op: expr.CmpOpNeq, Register: firstRegister, Data: binary.NativeEndian.AppendUint32(nil, unix.RTN_LOCAL)},
 		}
 	case ruleset.EchoRequest:
 		if e.family == cluster.IPv6 {
@@ -89,6 +90,15 @@ func (e encoder) expr(x ruleset.Expr) []expr.Any {
 	default:
 		return e.statement(x)
 	}
+}
+
+// prefix matches an address.
+func (e encoder) prefix(t ruleset.FieldType, p netip.Prefix) []expr.Any {
+	mask := make([]byte, e.family.Bits()/8)
+	for i := range p.Bits() {
+		mask[i/8] |= 0x80 >> (i % 8)
+	}
+	return []expr.Any{e.payload(t, firstRegister), bitwise(mask, make([]byte, len(mask))), equal(p.Masked().Addr().AsSlice())}
 }
 
 func (e encoder) statement(x ruleset.Expr) []expr.Any {

@@ -66,7 +66,7 @@ func TestGolden(t *testing.T) {
 		"dns": {Snapshot(node1, Service("dns", "10.96.0.10", []cluster.ServicePort{{Name: "dns", Protocol: cluster.UDP, Port: 53}}),
 			Slice("dns", []cluster.SlicePort{{Name: "dns", Protocol: cluster.UDP, Port: 53}}, "10.244.2.7@n2")),
 			ruleset.Config{Node: "n1", LocalDNS: Name("dns")}},
-		"cluster-ip": {Snapshot(node1,
+		"cluster-ip": {Snapshot(node1, ServiceCIDRs("10.96.0.0/16 fd00:96::/108"),
 			Service("web", "10.96.0.1", web), Slice("web", webEP, "10.244.1.2@n1", "10.244.2.2@n2")), cfg1},
 		"load-balancer": {Snapshot(node1,
 			Service("web", "10.96.0.1", web, lb("192.0.2.1"), externalLocal, sources("198.51.100.0/24 198.51.100.7/32 203.0.113.1/32")),
@@ -223,7 +223,7 @@ func TestFates(t *testing.T) {
 func parts(p ...func(*cluster.Snapshot)) []func(*cluster.Snapshot) { return p }
 
 func tableFor(rs *ruleset.Ruleset, a netip.Addr) *host {
-	local := Addrs("10.0.0.1 fd00::1 127.0.0.1")
+	local := Addrs("10.0.0.1 fd00::1 127.0.0.1 10.96.0.10") // the last is own DNS's
 	if a.Is4() {
 		return newHost(&rs.IPv4, local...)
 	}
@@ -259,6 +259,7 @@ func TestVIPControl(t *testing.T) {
 			{Name: "dns", Protocol: cluster.UDP, Port: 53}, {Name: "dns-tcp", Protocol: cluster.TCP, Port: 53}, {Name: "metrics", Protocol: cluster.TCP, Port: 9153},
 		}),
 		Slice("dns", []cluster.SlicePort{{Name: "dns", Protocol: cluster.UDP, Port: 53}, {Name: "metrics", Protocol: cluster.TCP, Port: 9153}}, "10.244.1.7@n1"),
+		ServiceCIDRs("10.96.0.0/16 10.97.0.1/32 fd00:96::/108"),
 	), ruleset.Config{Node: "n1", LocalDNS: Name("dns"), DropInvalid: true})
 	const icmp, icmp6 = 1, 58
 	for _, c := range []struct {
@@ -284,6 +285,10 @@ func TestVIPControl(t *testing.T) {
 		{"an invalid packet to a cluster IP ends nothing", "10.244.1.2", "10.96.0.1:80", cluster.TCP, 0, ruleset.Invalid, "drop"},
 		{"an invalid packet from a pod does not leave untranslated", "10.244.1.2", "198.51.100.7:4000", cluster.TCP, 0, ruleset.Invalid, "drop"},
 		{"an invalid packet of others is not our business", "198.51.100.7", "203.0.113.9:80", cluster.TCP, 0, ruleset.Invalid, "accept"},
+		{"a cluster IP that no Service has", "10.244.1.2", "10.96.9.9:80", cluster.TCP, 0, ruleset.New, "drop"},
+		{"a cluster IP that no Service has, from outside", "198.51.100.7", "10.97.0.1:80", cluster.UDP, 0, ruleset.New, "drop"},
+		{"a cluster IP that no Service has, from the node", "10.0.0.1", "10.96.9.9:80", cluster.TCP, 0, ruleset.New, "drop"},
+		{"a cluster IP that no Service has, IPv6", "fd00:244:1::2", "[fd00:96::99]:80", cluster.TCP, 0, ruleset.New, "drop"},
 		{"own DNS, untracked", "10.244.1.2", "10.96.0.10:53", cluster.UDP, 0, ruleset.Untracked, "accept"},
 		{"own DNS does not listen: its Service's endpoints do", "10.244.1.2", "10.96.0.10:53", cluster.UDP, 0, ruleset.New, "10.244.1.7:53"},
 		{"own DNS does not listen, from the node", "10.0.0.1", "10.96.0.10:53", cluster.UDP, 0, ruleset.New, "masq 10.244.1.7:53"},

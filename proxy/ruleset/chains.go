@@ -17,6 +17,8 @@ const (
 	chainUnserved    = "unserved"
 	chainUnservedVIP = "unserved-vip"
 	chainRefuse      = "refuse"
+	// chainUnallocated is there when the ranges of cluster IPs are known.
+	chainUnallocated = "unallocated"
 )
 
 // Kind is where a frontend's traffic comes from and which policy it is under.
@@ -148,6 +150,15 @@ func staticChains(f cluster.Family, cfg resolved) []Chain {
 		// This node asks by unicast whether a neighbour still has a VIP.
 		output = []Rule{{NeighborDiscovery{}, Accept}, sift}
 	}
+	unallocated := Chain{Name: chainUnallocated}
+	for _, p := range cfg.serviceCIDRs {
+		// Local are the address of the cluster DNS and whatever others have put on the node.
+		unallocated.Rules = append(unallocated.Rules, Rule{Destination{p}, DestinationIsElsewhere{}, Drop})
+	}
+	if len(unallocated.Rules) > 0 {
+		stray := Rule{State{Invalid | New | Untracked}, Jump(chainUnallocated)}
+		forward, output = append(forward, stray), append(output, stray)
+	}
 	chains := []Chain{
 		{Name: "nat-prerouting", Hook: &Hook{"nat", Prerouting, -100}, Rules: []Rule{serve}},
 		{Name: "nat-output", Hook: &Hook{"nat", Output, -100}, Rules: []Rule{serve}},
@@ -177,5 +188,9 @@ func staticChains(f cluster.Family, cfg resolved) []Chain {
 		vip.Rules = append(vip.Rules, Rule{NeighborDiscovery{}, Drop})
 	}
 	vip.Rules = append(vip.Rules, Rule{Goto(chainRefuse)})
-	return append(chains, vip)
+	chains = append(chains, vip)
+	if len(unallocated.Rules) > 0 {
+		chains = append(chains, unallocated)
+	}
+	return chains
 }

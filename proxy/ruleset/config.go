@@ -30,10 +30,12 @@ type resolved struct {
 	// pods are prefixes of this node's pods.
 	pods []netip.Prefix
 	// nodePorts are the addresses that serve node ports, internal those of the node.
-	nodePorts   []netip.Addr
-	internal    []netip.Addr
-	localDNS    []netip.Addr
-	dropInvalid bool
+	nodePorts []netip.Addr
+	internal  []netip.Addr
+	localDNS  []netip.Addr
+	// serviceCIDRs hold cluster IPs and nothing else.
+	serviceCIDRs []netip.Prefix
+	dropInvalid  bool
 }
 
 // resolve returns what one family's table depends on.
@@ -49,12 +51,14 @@ func (cfg Config) resolve(snap *cluster.Snapshot, node *cluster.Node, f cluster.
 		return slices.DeleteFunc(slices.Clone(all), func(p netip.Prefix) bool { return cluster.FamilyOf(p.Addr()) != f })
 	}
 	r := resolved{
-		node:        node,
-		pods:        prefixes(node.PodCIDRs),
-		nodePorts:   ofFamily(cfg.NodePortAddresses),
-		internal:    ofFamily(node.InternalIPs),
-		localDNS:    ofFamily(localDNS),
-		dropInvalid: cfg.DropInvalid,
+		node:      node,
+		pods:      prefixes(node.PodCIDRs),
+		nodePorts: ofFamily(cfg.NodePortAddresses),
+		internal:  ofFamily(node.InternalIPs),
+		localDNS:  ofFamily(localDNS),
+
+		serviceCIDRs: prefixes(snap.ServiceCIDRs),
+		dropInvalid:  cfg.DropInvalid,
 	}
 	if len(r.pods) == 0 {
 		r.pods = prefixes(cfg.ClusterCIDRs)
@@ -69,7 +73,7 @@ func (cfg Config) resolve(snap *cluster.Snapshot, node *cluster.Node, f cluster.
 func (r resolved) equal(o resolved) bool {
 	return r.node.Name == o.node.Name && r.node.Zone == o.node.Zone && r.dropInvalid == o.dropInvalid &&
 		slices.Equal(r.pods, o.pods) && slices.Equal(r.nodePorts, o.nodePorts) &&
-		slices.Equal(r.internal, o.internal) && slices.Equal(r.localDNS, o.localDNS)
+		slices.Equal(r.internal, o.internal) && slices.Equal(r.localDNS, o.localDNS) && slices.Equal(r.serviceCIDRs, o.serviceCIDRs)
 }
 
 func (r resolved) isLocalPod(a netip.Addr) bool {

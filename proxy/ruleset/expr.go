@@ -110,6 +110,10 @@ type (
 	Source struct{ Prefix netip.Prefix }
 	// SourceIsLocal matches packets from an address of this node.
 	SourceIsLocal struct{}
+	// Destination matches packets to a prefix.
+	Destination struct{ Prefix netip.Prefix }
+	// DestinationIsElsewhere matches packets to an address that is none of this node's.
+	DestinationIsElsewhere struct{}
 	// EchoRequest matches an ICMP or ICMPv6 echo request.
 	EchoRequest struct{}
 	// NeighborDiscovery matches the five message types of RFC 4861.
@@ -220,15 +224,22 @@ func icmpWord(f cluster.Family) string {
 
 // The texts are those of nft 1.0.6.
 
-func (e Source) text(f cluster.Family) string {
-	p := e.Prefix.String()
-	if e.Prefix.IsSingleIP() {
-		p = e.Prefix.Addr().String()
+func (e Source) text(f cluster.Family) string { return ipWord(f) + " saddr " + prefixWord(e.Prefix) }
+func (e Destination) text(f cluster.Family) string {
+	return ipWord(f) + " daddr " + prefixWord(e.Prefix)
+}
+
+func prefixWord(p netip.Prefix) string {
+	if p.IsSingleIP() {
+		return p.Addr().String()
 	}
-	return ipWord(f) + " saddr " + p
+	return p.String()
 }
 
 func (SourceIsLocal) text(cluster.Family) string { return "fib saddr type local" }
+func (DestinationIsElsewhere) text(cluster.Family) string {
+	return "fib daddr type != local"
+}
 func (EchoRequest) text(f cluster.Family) string { return icmpWord(f) + " type echo-request" }
 func (NeighborDiscovery) text(cluster.Family) string {
 	return "icmpv6 type 133-137"

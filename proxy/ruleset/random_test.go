@@ -21,6 +21,9 @@ func (w world) chance(percent int) bool { return w.IntN(100) < percent }
 
 func (w world) snapshot() *cluster.Snapshot {
 	s := Snapshot(node1)
+	if w.chance(50) {
+		ServiceCIDRs("10.96.0.0/30 fd00:96::/126")(s)
+	}
 	for i := range 1 + w.IntN(6) {
 		w.addService(s, i)
 	}
@@ -33,6 +36,10 @@ func (w world) step(s *cluster.Snapshot) *cluster.Snapshot {
 	i := w.IntN(6)
 	name := Name(fmt.Sprintf("svc%d", i))
 	switch {
+	case w.chance(5):
+		next.ServiceCIDRs = nil
+	case w.chance(5):
+		ServiceCIDRs("10.96.0.0/28 fd00:96::/124")(next)
 	case w.chance(20):
 		delete(next.Services, name)
 	case w.chance(50) && next.Services[name] != nil:
@@ -211,6 +218,9 @@ func oracle(snap *cluster.Snapshot, p packet) []fate {
 	}
 	if guarded {
 		return refused
+	}
+	if slices.ContainsFunc(snap.ServiceCIDRs, func(c netip.Prefix) bool { return c.Contains(p.dst.Addr()) }) {
+		return dropped
 	}
 	return []fate{{verdict: "accept", to: p.dst}}
 }

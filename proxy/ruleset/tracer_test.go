@@ -169,6 +169,10 @@ func (h *host) expr(x ruleset.Expr, p *packet) (verdict string, match bool) {
 		return "", x.Prefix.Contains(p.src)
 	case ruleset.SourceIsLocal:
 		return "", slices.Contains(h.local, p.src)
+	case ruleset.Destination:
+		return "", x.Prefix.Contains(p.dst.Addr())
+	case ruleset.DestinationIsElsewhere:
+		return "", !slices.Contains(h.local, p.dst.Addr())
 	case ruleset.EchoRequest:
 		return "", icmp && (h.table.Family == cluster.IPv4 && p.icmpType == 8 || h.table.Family == cluster.IPv6 && p.icmpType == 128)
 	case ruleset.NeighborDiscovery:

@@ -36,6 +36,7 @@ func Clone(s *cluster.Snapshot, parts ...func(*cluster.Snapshot)) *cluster.Snaps
 	for k, v := range s.VIPs {
 		c.VIPs[k] = v
 	}
+	c.ServiceCIDRs = s.ServiceCIDRs
 	for _, p := range parts {
 		p(c)
 	}
@@ -50,6 +51,15 @@ func Node(name, ips, cidrs string) func(*cluster.Snapshot) {
 			n.PodCIDRs = append(n.PodCIDRs, netip.MustParsePrefix(p))
 		}
 		s.Nodes[name] = n
+	}
+}
+
+// ServiceCIDRs adds ranges of cluster IPs, in a list with spaces.
+func ServiceCIDRs(list string) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		for _, p := range strings.Fields(list) {
+			s.AddServiceCIDRs([]netip.Prefix{netip.MustParsePrefix(p)})
+		}
 	}
 }
 
