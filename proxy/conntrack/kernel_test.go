@@ -157,7 +157,7 @@ func TestSet(t *testing.T) {
 	}
 	for i, f := range slices.Concat(keep, []string{
 		"10.96.0.1:54 10.244.1.2:53", "192.0.2.1:99 10.244.1.2:53", // a port that went while no agent ran
-		"10.96.0.7:53 10.244.1.2:53", // a Service that went
+		"10.96.0.7:53 10.244.1.2:53",                                 // a Service that went
 		"10.96.0.1:53 10.244.9.9:53", "10.0.0.1:30053 10.244.9.9:53", // an endpoint that went
 		"192.0.2.1:53 192.0.2.1:53", // from before there was the Service
 		"zone 10.96.0.1:53 10.244.9.9:53", "tcp 10.96.0.1:53 10.244.9.9:53",

@@ -25,6 +25,7 @@ func driverIn(t testing.TB, h *nstest.Host) *Driver {
 	if err != nil {
 		t.Fatal(err)
 	}
+	d.rested = 0
 	t.Cleanup(func() { d.Close() })
 	return d
 }

@@ -5,26 +5,53 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/seamark-io/seamark/proxy/ruleset"
 )
 
+// look is one of the ways to find out whether the kernel still has what we left.
+type look struct {
+	// generation of nf_tables at which that was last known to be so.
+	generation uint32
+	// next is the earliest time for another look.
+	next time.Time
+}
+
+// due reports whether to look: something has changed, ours or not, and the last look is long enough ago. A look at all
+// elements of a large table takes seconds, and others may change tables of theirs all the time.
+func (l *look) due(gen uint32, now time.Time) bool { return gen != l.generation && !now.Before(l.next) }
+
+// rested is how many times longer than a look the rest behind it is.
+const rested = 40
+
 // Check looks whether somebody has changed our tables since the last Set, and names those that the next Set will put
-// right. It costs next to nothing as long as nobody changes nf_tables at all, so it may be called every second. It
-// also deletes chains that are not used any more.
+// right. It costs next to nothing as long as nobody changes nf_tables at all, and a small share of the time when somebody
+// does, so it may be called every second: first it looks at chains, rules and sets as such, then, in large tables less
+// often, at their elements. It also deletes chains that are not used any more.
 func (d *Driver) Check(ctx context.Context) (changed []string, err error) {
 	gen, err := d.sock.generation()
 	if err != nil {
 		return nil, err
 	}
-	if gen != d.generation {
+	for _, way := range []struct {
+		*look
+		same func(*table) (bool, error)
+	}{{&d.structure, d.sameStructure}, {&d.elements, d.sameElements}} {
+		start := d.now()
+		if !way.due(gen, start) {
+			continue
+		}
 		for _, t := range d.tables {
 			if t.have == nil {
 				continue
 			}
-			same, err := d.same(ctx, t)
+			if err := ctx.Err(); err != nil {
+				return changed, err
+			}
+			same, err := way.same(t)
 			if err != nil {
 				return changed, err
 			}
@@ -33,7 +60,8 @@ func (d *Driver) Check(ctx context.Context) (changed []string, err error) {
 				changed = append(changed, tableText(t.family))
 			}
 		}
-		d.generation = gen
+		end := d.now()
+		way.generation, way.next = gen, end.Add(d.rested*end.Sub(start))
 	}
 	for _, t := range d.tables {
 		if t.have != nil && len(t.stale) > 0 {
@@ -45,18 +73,12 @@ func (d *Driver) Check(ctx context.Context) (changed []string, err error) {
 	return changed, nil
 }
 
-// same reports whether the kernel has the table as the last Set left it.
-func (d *Driver) same(ctx context.Context, t *table) (bool, error) {
-	if err := ctx.Err(); err != nil {
-		return false, err
-	}
+func (d *Driver) sameStructure(t *table) (bool, error) {
 	st, err := d.sock.readStructure(t.family)
-	if err != nil {
-		return false, err
-	}
-	if st.fingerprint != t.fingerprint || st.flags != 0 {
-		return false, nil
-	}
+	return st.fingerprint == t.fingerprint && st.flags == 0, err
+}
+
+func (d *Driver) sameElements(t *table) (bool, error) {
 	found, err := d.sock.readElements(t.family)
 	if err != nil {
 		return false, err

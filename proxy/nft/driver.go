@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -24,9 +25,13 @@ type Driver struct {
 	tables [2]*table
 	// limit is maxTransaction; tests have less.
 	limit int
-	// generation of nf_tables at which our tables were known to be as we left them, and how many transactions of
-	// ours have succeeded: each adds one to the generation.
-	generation, transactions uint32
+	// structure and elements are what Check looks at.
+	structure, elements look
+	// transactions of ours that have succeeded: each adds one to the generation.
+	transactions uint32
+	// now is the clock, and rested the constant; tests have others.
+	now    func() time.Time
+	rested time.Duration
 }
 
 // table is the driver's knowledge of the table of one family.
@@ -55,7 +60,7 @@ func New() (*Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Driver{sock: &socket{conn}, limit: maxTransaction}
+	d := &Driver{sock: &socket{conn}, limit: maxTransaction, now: time.Now, rested: rested}
 	for i, f := range []cluster.Family{cluster.IPv4, cluster.IPv6} {
 		d.tables[i] = &table{family: f, refused: map[cluster.Name]refusal{}, w: newTableWriter(f)}
 	}
@@ -325,10 +330,12 @@ func (d *Driver) settle(t *table, structural bool, transactions uint32) error {
 	if err != nil {
 		return err
 	}
-	if gen == d.generation+transactions {
-		d.generation = gen
+	for _, l := range []*look{&d.structure, &d.elements} {
+		if gen == l.generation+transactions {
+			l.generation = gen
+		}
+		// Otherwise somebody else has changed something, and a Check must look for it.
 	}
-	// Otherwise somebody else has changed something, and the next Check must look for it.
 	return nil
 }
 

@@ -3,6 +3,7 @@ package nft
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"os"
@@ -296,6 +297,9 @@ func TestDrift(t *testing.T) {
 		"endpoint changed": "delete element ip seamark endpoints { 10.96.0.1 . tcp . 80 . 0 }; add element ip seamark endpoints { 10.96.0.1 . tcp . 80 . 0 : 10.9.9.9 . 9 }",
 		"rule added":       "insert rule ip seamark nat-prerouting drop",
 		"chain added":      "add chain ip seamark own",
+		"chain renamed":    "rename chain ip seamark refuse refuse2",
+		"policy changed":   "chain ip seamark filter-forward { policy drop; }",
+		"dormant":          "table ip seamark { flags dormant; }",
 	} {
 		t.Run(name, func(t *testing.T) {
 			d, h := newDriver(t)
@@ -317,6 +321,46 @@ func TestDrift(t *testing.T) {
 			check(t, h, rs)
 		})
 	}
+}
+
+// TestCheckRests: whatever others do to tables of theirs, Check takes a small share of the time, and finds what it looks for.
+func TestCheckRests(t *testing.T) {
+	d, h := newDriver(t)
+	rs := build(t, sample())
+	set(t, d, rs)
+	// A clock by which each look takes a second.
+	var clock time.Time
+	d.rested, d.now = 40, func() time.Time {
+		clock = clock.Add(time.Second / 2)
+		return clock
+	}
+	looks, start := 0, clock
+	for i := range 50 {
+		clock = clock.Add(5 * time.Second)
+		nft(t, h, fmt.Sprintf("add table ip other%d", i))
+		before := d.elements.next
+		if changed, err := d.Check(t.Context()); err != nil || len(changed) > 0 {
+			t.Fatalf("Check finds %v, %v", changed, err)
+		}
+		if d.elements.next != before {
+			looks++
+		}
+	}
+	if most := int(clock.Sub(start)/(20*time.Second)) + 1; looks == 0 || looks > most {
+		t.Errorf("%d looks at elements in %s, want 1 to %d", looks, clock.Sub(start), most)
+	}
+	nft(t, h, "delete element ip seamark services { 10.96.0.1 . tcp . 80 }")
+	for range 50 {
+		clock = clock.Add(time.Second)
+		changed, err := d.Check(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(changed) > 0 {
+			return
+		}
+	}
+	t.Error("a deleted element has not been found within 50 s")
 }
 
 // TestRefused: Services that the kernel does not take do not keep the others away, and get their rules when they are

@@ -38,7 +38,8 @@ type structure struct {
 	// sets and chains by name; a chain without hook is the zero value.
 	sets   map[string]shape
 	chains map[string]hook
-	// fingerprint changes when anybody makes, deletes or replaces the table, a set, a chain or a rule.
+	// fingerprint changes when anybody makes, deletes, replaces or renames the table, a set, a chain or a rule, or gives a
+	// chain another policy.
 	fingerprint uint64
 }
 
@@ -110,7 +111,9 @@ func (s *socket) readStructureOnce(f cluster.Family) (structure, error) {
 			priority:  nfnl.Uint32(nfnl.Attribute(h, unix.NFTA_HOOK_PRIORITY)),
 			policy:    nfnl.Uint32(nfnl.Attribute(b, unix.NFTA_CHAIN_POLICY)),
 		}
-		sum.Write(nfnl.Attribute(b, unix.NFTA_CHAIN_HANDLE)) //nolint:errcheck // a hash never fails
+		for _, t := range []uint16{unix.NFTA_CHAIN_HANDLE, unix.NFTA_CHAIN_NAME, unix.NFTA_CHAIN_HOOK, unix.NFTA_CHAIN_POLICY} {
+			sum.Write(nfnl.Attribute(b, t)) //nolint:errcheck // a hash never fails
+		}
 	})
 	if err != nil {
 		return st, err
