@@ -110,7 +110,7 @@ func (s *Snapshot) portEndpoints(svc Name, port ServicePort, f Family) []portEnd
 			continue
 		}
 		for _, p := range slice.Ports {
-			if p.Name != port.Name || p.Protocol != port.Protocol || p.Port == 0 {
+			if !p.is(port) {
 				continue
 			}
 			eps = slices.Grow(eps, len(slice.Endpoints))
@@ -162,24 +162,50 @@ func hintedFor(eps []portEndpoint, node *Node) func(*Endpoint) bool {
 	}
 }
 
-// HasLocalEndpoint reports whether the node has a ready endpoint of the Service in any port and family: what decides
-// whether it may announce the VIPs of a Service with externalTrafficPolicy Local.
-func (s *Snapshot) HasLocalEndpoint(svc Name, node string) bool {
-	return s.hasEndpoint(svc, func(e Endpoint) bool { return e.Ready && e.Node != "" && e.Node == node })
+// HasLocalEndpoint reports whether traffic under a Local policy would find an endpoint on the node, in one of the
+// Service's ports and one of the given families, without any in either: what decides whether the node may announce the
+// VIPs of a Service with externalTrafficPolicy Local. A node whose endpoint terminates goes on announcing as long as it
+// serves, as EligibleEndpoints has it: connections that are to end in peace would be cut off by routers that turn away.
+func (s *Snapshot) HasLocalEndpoint(svc Name, node string, families ...Family) bool {
+	return s.hasEndpoint(svc, families, func(e *Endpoint) bool { return e.Node != "" && e.Node == node })
 }
 
-// HasEndpoint reports whether the Service has an endpoint anywhere that is ready, or that serves while it terminates.
-func (s *Snapshot) HasEndpoint(svc Name) bool {
-	return s.hasEndpoint(svc, func(e Endpoint) bool { return e.Ready || e.Serving && e.Terminating })
+// HasEndpoint reports whether traffic under a Cluster policy would find an endpoint anywhere, in one of the Service's ports
+// and one of the given families, without any in either.
+func (s *Snapshot) HasEndpoint(svc Name, families ...Family) bool {
+	return s.hasEndpoint(svc, families, func(*Endpoint) bool { return true })
 }
 
-func (s *Snapshot) hasEndpoint(svc Name, ok func(Endpoint) bool) bool {
-	for _, slice := range s.Slices[svc] {
-		if !slice.Headless && slices.ContainsFunc(slice.Endpoints, ok) {
-			return true
+// hasEndpoint looks for an endpoint that EligibleEndpoints would have in one of its lists, without making them: one that is
+// ready, or that serves while it terminates, which counts where none is ready.
+func (s *Snapshot) hasEndpoint(name Name, families []Family, where func(*Endpoint) bool) bool {
+	svc := s.Services[name]
+	for _, slice := range s.Slices[name] {
+		if slice.Headless || len(families) > 0 && !slices.Contains(families, slice.Family) || !svc.usesSlice(slice) {
+			continue
+		}
+		for i := range slice.Endpoints {
+			if e := &slice.Endpoints[i]; (e.Ready || e.Serving && e.Terminating) && where(e) {
+				return true
+			}
 		}
 	}
 	return false
+}
+
+// usesSlice reports whether a slice has one of the Service's ports, or the Service has none to look for.
+func (svc *Service) usesSlice(slice *Slice) bool {
+	if svc == nil || len(svc.Ports) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(svc.Ports, func(port ServicePort) bool {
+		return slices.ContainsFunc(slice.Ports, func(p SlicePort) bool { return p.is(port) })
+	})
+}
+
+// is reports whether a Service's port leads to this one.
+func (p SlicePort) is(port ServicePort) bool {
+	return p.Name == port.Name && p.Protocol == port.Protocol && p.Port != 0
 }
 
 // ServingEndpoints returns every endpoint of a Service's port that still serves, ready or not, wherever it is: those

@@ -122,26 +122,48 @@ func TestEndpointPorts(t *testing.T) {
 
 func TestHasEndpoint(t *testing.T) {
 	name := Name{"default", "web"}
+	http := SlicePort{Name: "http", Protocol: TCP, Port: 8080}
 	for _, c := range []struct {
+		what      string
 		endpoints string
-		headless  bool
+		change    func(*Slice)
 		has, here bool
 	}{
-		{"", false, false, false},
-		{"10.0.0.1@n1", false, true, true},
-		{"10.0.0.1@n2", false, true, false},
-		{"10.0.0.1", false, true, false},
-		{"!10.0.0.1@n1", false, false, false},
-		{"~10.0.0.1@n1", false, true, false},
-		{"-10.0.0.1@n1", false, false, false},
-		{"10.0.0.1@n1", true, false, false},
+		{"none", "", nil, false, false},
+		{"here", "10.0.0.1@n1", nil, true, true},
+		{"elsewhere", "10.0.0.1@n2", nil, true, false},
+		{"nowhere", "10.0.0.1", nil, true, false},
+		{"not ready", "!10.0.0.1@n1", nil, false, false},
+		{"terminates and serves", "~10.0.0.1@n1", nil, true, true},
+		{"terminates and serves here, ready elsewhere", "~10.0.0.1@n1 10.0.0.2@n2", nil, true, true},
+		{"terminates", "-10.0.0.1@n1", nil, false, false},
+		{"for DNS only", "10.0.0.1@n1", func(s *Slice) { s.Headless = true }, false, false},
+		{"other port", "10.0.0.1@n1", func(s *Slice) { s.Ports[0].Name = "metrics" }, false, false},
+		{"other protocol", "10.0.0.1@n1", func(s *Slice) { s.Ports[0].Protocol = UDP }, false, false},
+		{"no port number", "10.0.0.1@n1", func(s *Slice) { s.Ports[0].Port = 0 }, false, false},
+		{"one of two ports", "10.0.0.1@n1", func(s *Slice) { s.Ports = append(s.Ports, SlicePort{Name: "metrics", Protocol: TCP, Port: 1}) }, true, true},
 	} {
-		snap := &Snapshot{Slices: map[Name][]*Slice{name: {{Headless: c.headless, Endpoints: endpoints(c.endpoints)}}}}
-		if has, here := snap.HasEndpoint(name), snap.HasLocalEndpoint(name, "n1"); has != c.has || here != c.here {
-			t.Errorf("%q: has %v, here %v; want %v, %v", c.endpoints, has, here, c.has, c.here)
+		slice := &Slice{Family: IPv4, Ports: []SlicePort{http}, Endpoints: endpoints(c.endpoints)}
+		if c.change != nil {
+			c.change(slice)
+		}
+		svc := &Service{Name: name, Ports: []ServicePort{{Name: "http", Protocol: TCP, Port: 80}}}
+		snap := &Snapshot{Services: map[Name]*Service{name: svc}, Slices: map[Name][]*Slice{name: {slice}}}
+		for _, families := range [][]Family{nil, {IPv4}, {IPv4, IPv6}} {
+			if has, here := snap.HasEndpoint(name, families...), snap.HasLocalEndpoint(name, "n1", families...); has != c.has || here != c.here {
+				t.Errorf("%s, %v: has %v, here %v; want %v, %v", c.what, families, has, here, c.has, c.here)
+			}
+		}
+		if snap.HasEndpoint(name, IPv6) || snap.HasLocalEndpoint(name, "n1", IPv6) {
+			t.Errorf("%s: an IPv4 endpoint is found for IPv6", c.what)
 		}
 		if snap.HasLocalEndpoint(name, "") {
-			t.Errorf("%q: an endpoint without a node is local to nobody", c.endpoints)
+			t.Errorf("%s: an endpoint without a node is local to nobody", c.what)
+		}
+		// What the proxy serves and what the speaker announces are the same.
+		eps := snap.EligibleEndpoints(svc, svc.Ports[0], IPv4, &Node{Name: "n1"})
+		if eps.Any != c.has || (len(eps.Local) > 0) != c.here {
+			t.Errorf("%s: EligibleEndpoints says %+v", c.what, eps)
 		}
 	}
 }
