@@ -88,6 +88,11 @@ func (b *Builder) Build(snap *cluster.Snapshot) (Ruleset, []Problem) {
 		t.assemble()
 		*table = *t.table
 		problems = append(problems, t.problems...)
+		if len(t.cfg.pods) == 0 && len(table.Services) > 0 && snap.Nodes[b.cfg.Node] != nil {
+			problems = append(problems, Problem{
+				Reason: ReasonNoPodCIDR, Message: fmt.Sprintf("the Node has no %s pod CIDR: set --cluster-cidr, or traffic from outside to %[1]s cluster IPs is not masqueraded and pods cannot use Services with externalTrafficPolicy Local on other nodes", t.family),
+			})
+		}
 	}
 	slices.SortFunc(problems, compareProblems)
 	return r, problems
@@ -95,19 +100,12 @@ func (b *Builder) Build(snap *cluster.Snapshot) (Ruleset, []Problem) {
 
 // node returns the node's object, or what takes its place.
 func (b *Builder) node(snap *cluster.Snapshot) (*cluster.Node, []Problem) {
-	node := snap.Nodes[b.cfg.Node]
-	switch {
-	case node == nil:
-		return &cluster.Node{Name: b.cfg.Node}, []Problem{{
-			Reason: ReasonNodeUnknown, Message: fmt.Sprintf("there is no Node %q: set --node-name to the name of this node's Node object", b.cfg.Node),
-		}}
-	case len(node.PodCIDRs) == 0 && len(b.cfg.ClusterCIDRs) == 0:
-		return node, []Problem{{
-			Reason: ReasonNoPodCIDR, Message: "the Node has no pod CIDR: set --cluster-cidr, or traffic from outside to cluster IPs is not masqueraded and pods cannot use Services with externalTrafficPolicy Local on other nodes",
-		}}
-	default:
+	if node := snap.Nodes[b.cfg.Node]; node != nil {
 		return node, nil
 	}
+	return &cluster.Node{Name: b.cfg.Node}, []Problem{{
+		Reason: ReasonNodeUnknown, Message: fmt.Sprintf("there is no Node %q: set --node-name to the name of this node's Node object", b.cfg.Node),
+	}}
 }
 
 // update builds the Services that are new or have changed, and drops those that are gone.
