@@ -35,7 +35,7 @@ func (s story) tell(rnd *rand.Rand) (held []netip.Addr, served int) {
 				return
 			}
 		}
-	}), func() { x.SetPools(shuffled(rnd, s.pools), nil) }), each(s.askers, x.Describe)...))
+	}), func() { x.SetPools(shuffled(rnd, s.pools), nil) }), each(s.askers, func(r Request) { x.Describe(r) })...))
 	serve := func(r Request) {
 		x.Describe(r)
 		d := x.Decide(r)
