@@ -17,6 +17,10 @@ type Node struct {
 	// that strconv.ParseBool takes for false, as in k8s.io/cloud-provider, and for the taint
 	// node.kubernetes.io/out-of-service.
 	Excluded bool
+	// OutOfService is true for that taint.
+	OutOfService bool
+	// Unschedulable is true for a node that is cordoned, as before it is drained.
+	Unschedulable bool
 }
 
 // CanAnnounce reports whether the node may announce VIPs; the reason says why not.

@@ -60,17 +60,6 @@ func (a *ARPAnnounce) Preference(labels map[string]string) int32 {
 	return sum
 }
 
-// BGPAnnounce limits announcement by BGP and carries the path attributes.
-type BGPAnnounce struct {
-	// Peers by name; empty: all.
-	Peers []string
-	Nodes Selector
-	// Communities in the encoding of RFC 1997: the AS number in the upper 16 bits.
-	Communities []uint32
-	// LocalPref for iBGP peers; nil: none is set.
-	LocalPref *uint32
-}
-
 // Contains reports whether one of the pool's ranges holds the address. AvoidBuggyIPs does not matter here.
 func (p *Pool) Contains(a netip.Addr) bool {
 	for _, r := range p.Ranges {
@@ -79,27 +68,6 @@ func (p *Pool) Contains(a netip.Addr) bool {
 		}
 	}
 	return false
-}
-
-// Peer is a valid BGPPeer.
-type Peer struct {
-	Name     string
-	Address  netip.AddrPort
-	PeerASN  uint32
-	LocalASN uint32
-	// Source is the zero Addr where the kernel chooses.
-	Source netip.Addr
-	// HoldTime, KeepaliveTime, ConnectRetryTime in whole seconds.
-	HoldTime         uint16
-	KeepaliveTime    uint16
-	ConnectRetryTime uint16
-	// MultihopTTL is 0 for a router on the link.
-	MultihopTTL uint8
-	// PasswordSecret names the Secret of the TCP MD5 password; empty: none.
-	PasswordSecret string
-	// Password is the secret's content, empty as long as it has not been found.
-	Password string
-	Nodes    Selector
 }
 
 // VIP is a VIP object: an address that the controller gave to Services.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -12,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/seamark-io/seamark/api/v1alpha1"
+	"github.com/seamark-io/seamark/cluster/watch"
 )
 
 // A view is the part of a status that the controller gathers from what the nodes wrote into the other part. It also
@@ -150,6 +152,34 @@ func vipStatus(vip *v1alpha1.VIP, presenceOf func(node string) presence) v1alpha
 	return s
 }
 
+// maxSessions bounds the text of BGPPeerStatus.Sessions: more nodes than fit on a screen are counted.
+const maxSessions = 50
+
+// sessionsText writes the sessions of nodes for people.
+func sessionsText(nodes []v1alpha1.BGPPeerNode) string {
+	nodes = slices.Clone(nodes)
+	slices.SortFunc(nodes, func(a, b v1alpha1.BGPPeerNode) int { return strings.Compare(a.Node, b.Node) })
+	var out []string
+	for i := range nodes {
+		if i == maxSessions {
+			out = append(out, fmt.Sprintf("and %d more", len(nodes)-i))
+			break
+		}
+		n := &nodes[i]
+		text := n.Node + " " + n.State
+		if n.Since != nil {
+			text += " since " + n.Since.UTC().Format(time.RFC3339)
+		}
+		if n.State == v1alpha1.BGPEstablished {
+			text += fmt.Sprintf(", %d prefixes", n.PrefixesSent)
+		} else if n.LastError != "" {
+			text += ": " + n.LastError
+		}
+		out = append(out, text)
+	}
+	return strings.Join(out, "; ")
+}
+
 // peerStatus returns the status that a BGPPeer should have.
 func peerStatus(peer *v1alpha1.BGPPeer, presenceOf func(node string) presence) v1alpha1.BGPPeerStatus {
 	var s v1alpha1.BGPPeerStatus
@@ -173,9 +203,14 @@ func peerStatus(peer *v1alpha1.BGPPeer, presenceOf func(node string) presence) v
 		}
 		wrong[why] = append(wrong[why], n.Node)
 	}
+	if _, err := watch.Peer(peer); err != nil {
+		s.Message = err.Error()
+		return s
+	}
 	if len(s.Nodes) == 0 {
 		return s
 	}
+	s.Sessions = sessionsText(s.Nodes)
 	s.Established = fmt.Sprintf("%d/%d", established, len(s.Nodes))
 	var messages []string
 	for why, nodes := range wrong {

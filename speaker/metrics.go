@@ -7,7 +7,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/seamark-io/seamark/speaker/bgp"
 	"github.com/seamark-io/seamark/speaker/l2"
 	"github.com/seamark-io/seamark/speaker/l2/respond"
 	"github.com/seamark-io/seamark/speaker/plan"
@@ -15,13 +14,12 @@ import (
 
 // metrics is a prometheus.Collector: most of what it tells is read from the drivers when it is asked.
 type metrics struct {
-	l2       layer2
-	sessions func() []bgp.Status
+	l2 layer2
 
 	duration prometheus.Histogram
 	errors   *prometheus.CounterVec
 
-	vips, requests, replies, gratuitous, dropped, sendErrors, duplicates, defences, up, prefixes *prometheus.Desc
+	vips, requests, replies, gratuitous, dropped, sendErrors, duplicates, defences *prometheus.Desc
 
 	mu        sync.Mutex
 	announced map[plan.Via]int
@@ -34,12 +32,12 @@ type layer2 interface {
 	Defences() uint64
 }
 
-func newMetrics(frames layer2, sessions func() []bgp.Status) *metrics {
+func newMetrics(frames layer2) *metrics {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("seamark_speaker_"+name, help, labels, nil)
 	}
 	return &metrics{
-		l2: frames, sessions: sessions,
+		l2: frames,
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "seamark_speaker_sync_duration_seconds", Help: "Time to plan and make all announcements.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
@@ -55,15 +53,13 @@ func newMetrics(frames layer2, sessions func() []bgp.Status) *metrics {
 		sendErrors: desc("send_errors_total", "Frames that the kernel did not take.", "protocol"),
 		duplicates: desc("duplicate_addresses", "VIPs of this node that a station uses which is none of the cluster's."),
 		defences:   desc("defences_total", "Announcements against such stations."),
-		up:         desc("bgp_session_up", "1 when the session with the BGPPeer is established.", "peer"),
-		prefixes:   desc("bgp_prefixes_sent", "Routes that the router has from this node.", "peer"),
 		announced:  map[plan.Via]int{},
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.vips, m.requests, m.replies, m.gratuitous, m.dropped, m.sendErrors, m.duplicates, m.defences, m.up, m.prefixes} {
+	for _, d := range []*prometheus.Desc{m.vips, m.requests, m.replies, m.gratuitous, m.dropped, m.sendErrors, m.duplicates, m.defences} {
 		ch <- d
 	}
 	m.duration.Describe(ch)
@@ -93,14 +89,6 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 				counter(m.dropped, n, protocol, verdict.String())
 			}
 		}
-	}
-	for _, s := range m.sessions() {
-		up := 0
-		if s.Established() {
-			up = 1
-		}
-		gauge(m.up, up, s.Peer)
-		gauge(m.prefixes, s.PrefixesSent, s.Peer)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -16,6 +16,7 @@ import (
 	"github.com/seamark-io/seamark/cluster"
 	"github.com/seamark-io/seamark/cluster/pace"
 	"github.com/seamark-io/seamark/speaker/bgp"
+	"github.com/seamark-io/seamark/speaker/discover"
 	"github.com/seamark-io/seamark/speaker/l2"
 	"github.com/seamark-io/seamark/speaker/link"
 	"github.com/seamark-io/seamark/speaker/ping"
@@ -44,6 +45,10 @@ type Config struct {
 	Recorder record.EventRecorder
 	// Metrics receives the speaker's metrics; nil: none.
 	Metrics prometheus.Registerer
+	// LeaveTime is how long routers keep routes after they were asked to prefer other nodes.
+	LeaveTime time.Duration
+	// Drain says whether Run gives the routes up when it ends, or leaves them to be found by the agent's next start.
+	Drain DrainPolicy
 }
 
 const (
@@ -67,6 +72,7 @@ type Speaker struct {
 	l2      *l2.Speaker
 	ping    *ping.Responder
 	bgp     *bgp.Speaker
+	routers *discover.Finder
 	report  *reporter
 
 	// broken is signalled by l2 when it needs another Set, duplicated when it has seen something to report.
@@ -85,33 +91,38 @@ func New(cfg Config) (*Speaker, error) {
 		return nil, errors.New("the speaker needs the name of its node")
 	}
 	s := &Speaker{
-		cfg: cfg, links: link.New(cfg.Log), ping: ping.New(), bgp: bgp.New(cfg.Log),
-		broken: make(chan struct{}, 1), duplicated: make(chan struct{}, 1), told: map[string]string{},
+		cfg: cfg, links: link.New(cfg.Log), ping: ping.New(), bgp: bgp.New(bgp.Config{Log: cfg.Log, LeaveTime: cfg.LeaveTime}),
+		routers: discover.New(cfg.Log),
+		broken:  make(chan struct{}, 1), duplicated: make(chan struct{}, 1), told: map[string]string{},
 	}
 	s.l2 = l2.New(l2.Config{
 		Gate: cfg.Gate, Neighbour: link.Neighbour,
 		Broken: func() { signal(s.broken) }, Duplicated: func() { signal(s.duplicated) },
 	})
 	s.report = newReporter(cfg)
-	s.metrics = newMetrics(s.l2, s.bgp.Status)
+	s.metrics = newMetrics(s.l2)
 	if cfg.Metrics != nil {
 		if err := cfg.Metrics.Register(s.metrics); err != nil {
 			return nil, fmt.Errorf("register the speaker's metrics: %w", err)
+		}
+		if err := cfg.Metrics.Register(newBGPMetrics(s.bgp)); err != nil {
+			return nil, fmt.Errorf("register the metrics of BGP: %w", err)
 		}
 	}
 	return s, nil
 }
 
-// Run announces until ctx ends, and then returns nil after it has withdrawn everything. It must be called in the node's
-// network namespace, once.
+// Run announces until ctx ends, and then returns nil after it has withdrawn everything, but for the routes that routers keep
+// over a restart. It must be called in the node's network namespace, once.
 func (s *Speaker) Run(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.links.Run(gctx) })
+	g.Go(func() error { return s.routers.Run(gctx) })
 	g.Go(func() error { s.report.run(gctx); return nil })
 	g.Go(func() error {
 		s.loop(gctx)
 		// Routers first: they are told, neighbours have to find out.
-		s.bgp.Close()
+		s.leaveRouters()
 		s.l2.Close()
 		return nil
 	})
@@ -144,7 +155,8 @@ func (s *Speaker) loop(ctx context.Context) {
 	for {
 		start := time.Now()
 		if snap, ifaces := s.cfg.Source.Snapshot(), s.links.Interfaces(); snap != nil && ifaces != nil {
-			current = plan.Build(snap, plan.Facts{Node: s.cfg.Node, Interfaces: ifaces, Gateways: s.links.Gateways(), Now: start})
+			current = plan.Build(snap, plan.Facts{Node: s.cfg.Node, Interfaces: ifaces, Gateways: s.links.Gateways(), Routers: s.routers.Routers(), Now: start})
+			s.routers.Set(current.BGP.Discover)
 			if s.apply(ctx, current) {
 				delay = retryMin
 				retry.Stop()
@@ -171,6 +183,8 @@ func (s *Speaker) loop(ctx context.Context) {
 			case <-s.cfg.Source.Changed():
 				again = true
 			case <-s.links.Changed():
+				again = true
+			case <-s.routers.Changed():
 				again = true
 			case <-s.broken:
 				again = true

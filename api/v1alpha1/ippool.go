@@ -62,6 +62,8 @@ type IPPoolSpec struct {
 	//
 	// +optional
 	// +kubebuilder:default=0
+	// +kubebuilder:validation:Minimum=-2147483648
+	// +kubebuilder:validation:Maximum=2147483647
 	Priority int32 `json:"priority"`
 
 	// AutoAssign is false for a pool that is used only by Services that name it (annotation seamark.io/pool) or one of
@@ -200,31 +202,96 @@ const (
 	PartitionServe PartitionPolicy = "Serve"
 )
 
-// BGPAnnounce limits where addresses are announced by BGP, and with which attributes.
+// BGPAnnounce limits where addresses are announced by BGP, and with which attributes: either by the fields of one
+// advertisement, or by a list of them.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.advertisements) || !(has(self.peers) || has(self.communities) || has(self.largeCommunities) || has(self.extendedCommunities) || has(self.localPref) || has(self.med) || has(self.prepend) || has(self.aggregationLength) || has(self.aggregationLengthV6))",message="write peers and attributes into each of the advertisements, not beside them"
 type BGPAnnounce struct {
+	BGPAdvertisement `json:",inline"`
+	// Advertisements in place of a single one, where routers should get different attributes. A router that several of
+	// them are for gets the route of each; where that is the same prefix, the first one counts.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	Advertisements []BGPAdvertisement `json:"advertisements,omitempty"`
+	// NodeSelector limits the nodes that announce. Absent: all.
+	//
+	// +optional
+	NodeSelector *metav1.LabelSelector `json:"nodeSelector,omitempty"`
+}
+
+// BGPAdvertisement says which routers learn of a pool's addresses, and with which path attributes.
+type BGPAdvertisement struct {
 	// Peers by name of their BGPPeer; absent: all.
 	//
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=253
 	Peers []string `json:"peers,omitempty"`
-	// Communities (RFC 1997) in the form 64512:100.
+	// Communities (RFC 1997) in the form 64512:100, or by name: no-export, no-advertise, no-export-subconfed, no-peer,
+	// graceful-shutdown, blackhole.
 	//
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=63
-	// +kubebuilder:validation:items:Pattern=`^[0-9]{1,5}:[0-9]{1,5}$`
-	// +kubebuilder:validation:XValidation:rule="self.all(c, c.split(':').all(n, int(n) <= 65535))",message="a community is two numbers of 0 to 65535, such as 64512:100"
-	// +kubebuilder:validation:items:MaxLength=11
+	// +kubebuilder:validation:items:Pattern=`^([0-9]{1,5}:[0-9]{1,5}|no-export|no-advertise|no-export-subconfed|no-peer|graceful-shutdown|blackhole)$`
+	// +kubebuilder:validation:XValidation:rule="self.all(c, !c.contains(':') || c.split(':').all(n, int(n) <= 65535))",message="a community is two numbers of 0 to 65535, such as 64512:100"
+	// +kubebuilder:validation:items:MaxLength=19
 	Communities []string `json:"communities,omitempty"`
-	// LocalPref is the LOCAL_PREF that iBGP peers get.
+	// LargeCommunities (RFC 8092) in the form 4200000000:1:2.
 	//
 	// +optional
-	LocalPref *uint32 `json:"localPref,omitempty"`
-	// NodeSelector limits the nodes that announce. Absent: all.
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=63
+	// +kubebuilder:validation:items:Pattern=`^[0-9]{1,10}:[0-9]{1,10}:[0-9]{1,10}$`
+	// +kubebuilder:validation:items:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.all(c, c.split(':').all(n, int(n) <= 4294967295))",message="a large community is three numbers of 0 to 4294967295, such as 4200000000:1:2"
+	// +kubebuilder:validation:XValidation:rule="self.all(c, !c.startsWith('4294967295:'))",message="large communities of AS 4294967295 are reserved (RFC 7300)"
+	LargeCommunities []string `json:"largeCommunities,omitempty"`
+	// ExtendedCommunities (RFC 4360) in the form rt:64512:100 (route target), soo:64512:100 (site of origin) or
+	// lb:64512:125000000 (link bandwidth, in bytes per second). The first number may be an AS number of two or four octets
+	// (two for lb), or an IPv4 address.
 	//
 	// +optional
-	NodeSelector *metav1.LabelSelector `json:"nodeSelector,omitempty"`
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=63
+	// +kubebuilder:validation:items:Pattern=`^(rt|soo|lb):([0-9]{1,10}|[0-9]{1,3}(\.[0-9]{1,3}){3}):[0-9]{1,10}$`
+	// +kubebuilder:validation:items:MaxLength=30
+	ExtendedCommunities []string `json:"extendedCommunities,omitempty"`
+	// LocalPref is the LOCAL_PREF that iBGP peers get. Absent: 100.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=4294967295
+	LocalPref *int64 `json:"localPref,omitempty"`
+	// MED is the MULTI_EXIT_DISC: of several links to the nodes, a router prefers that with the lowest.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=4294967295
+	MED *int64 `json:"med,omitempty"`
+	// Prepend is how many times more than once the local AS number stands in the AS_PATH that eBGP peers get.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=16
+	Prepend int32 `json:"prepend,omitempty"`
+	// AggregationLength of IPv4: in place of an address, the prefix of this length that covers it is announced as long as
+	// the node announces any address in it. Absent: 32, each address for itself.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=8
+	// +kubebuilder:validation:Maximum=32
+	AggregationLength *int32 `json:"aggregationLength,omitempty"`
+	// AggregationLengthV6 is the same of IPv6. Absent: 128.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=16
+	// +kubebuilder:validation:Maximum=128
+	AggregationLengthV6 *int32 `json:"aggregationLengthV6,omitempty"`
 }
 
 // IPPoolStatus is what the controller knows of a pool, and what nodes found in it that is theirs. Counts are of both

@@ -181,6 +181,8 @@ func Node(n *corev1.Node) *cluster.Node {
 		Name:   n.Name,
 		Labels: n.Labels,
 		Zone:   n.Labels[corev1.LabelTopologyZone],
+
+		Unschedulable: n.Spec.Unschedulable,
 	}
 	for _, a := range n.Status.Addresses {
 		if a.Type == corev1.NodeInternalIP {
@@ -198,8 +200,9 @@ func Node(n *corev1.Node) *cluster.Node {
 		out.Excluded = excluded || err != nil
 	}
 	for _, t := range n.Spec.Taints {
-		out.Excluded = out.Excluded || t.Key == corev1.TaintNodeOutOfService
+		out.OutOfService = out.OutOfService || t.Key == corev1.TaintNodeOutOfService
 	}
+	out.Excluded = out.Excluded || out.OutOfService
 	return out
 }
 
@@ -256,68 +259,13 @@ func Pool(p *v1alpha1.IPPool) (cluster.Pool, error) {
 		}
 	}
 	if an.BGP != nil {
-		out.BGP = &cluster.BGPAnnounce{Peers: an.BGP.Peers, Nodes: selector("announce.bgp.nodeSelector", an.BGP.NodeSelector), LocalPref: an.BGP.LocalPref}
-		for _, s := range an.BGP.Communities {
-			c, err := Community(s)
-			if err != nil {
-				errs = append(errs, err)
-				continue
-			}
-			out.BGP.Communities = append(out.BGP.Communities, c)
+		out.BGP = &cluster.BGPAnnounce{Nodes: selector("announce.bgp.nodeSelector", an.BGP.NodeSelector)}
+		var err error
+		if out.BGP.Advertisements, err = advertisements(an.BGP); err != nil {
+			errs = append(errs, err)
 		}
 	}
 	return out, errors.Join(errs...)
-}
-
-// Community reads a community such as 64512:100 (RFC 1997).
-func Community(s string) (uint32, error) {
-	high, low, _ := strings.Cut(s, ":")
-	h, errH := strconv.ParseUint(high, 10, 16)
-	l, errL := strconv.ParseUint(low, 10, 16)
-	if errH != nil || errL != nil {
-		return 0, fmt.Errorf("community %q: write two numbers of 0 to 65535 with ':' between them, such as 64512:100", s)
-	}
-	return uint32(h<<16 | l), nil
-}
-
-// Peer converts a BGPPeer without its password.
-func Peer(p *v1alpha1.BGPPeer) (*cluster.Peer, error) {
-	a, err := netip.ParseAddr(p.Spec.PeerAddress)
-	if err != nil {
-		return nil, fmt.Errorf("peer %s: peerAddress: %w", p.Name, err)
-	}
-	port := p.Spec.PeerPort
-	if port == 0 {
-		port = 179
-	}
-	hold := seconds(p.Spec.HoldTime, 90)
-	out := &cluster.Peer{
-		Name:             p.Name,
-		Address:          netip.AddrPortFrom(a.Unmap(), uint16(port)),
-		PeerASN:          uint32(p.Spec.PeerASN),
-		LocalASN:         uint32(p.Spec.LocalASN),
-		HoldTime:         hold,
-		KeepaliveTime:    seconds(p.Spec.KeepaliveTime, hold/3),
-		ConnectRetryTime: seconds(p.Spec.ConnectRetryTime, 5),
-		MultihopTTL:      uint8(deref(p.Spec.EBGPMultihop, 0)),
-		Nodes:            Selector(p.Spec.NodeSelector),
-	}
-	if p.Spec.SourceAddress != "" {
-		if out.Source, err = netip.ParseAddr(p.Spec.SourceAddress); err != nil {
-			return nil, fmt.Errorf("peer %s: sourceAddress: %w", p.Name, err)
-		}
-	}
-	if ref := p.Spec.PasswordSecretRef; ref != nil {
-		out.PasswordSecret = ref.Name
-	}
-	return out, nil
-}
-
-func seconds(d *metav1.Duration, unset uint16) uint16 {
-	if d == nil {
-		return unset
-	}
-	return uint16(d.Seconds())
 }
 
 // VIP converts a VIP; nil for one whose address does not parse.

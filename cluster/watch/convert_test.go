@@ -117,12 +117,12 @@ func TestPoolWithoutAnnounceIsAnnouncedBothWays(t *testing.T) {
 	}
 	p, err = Pool(&v1alpha1.IPPool{Spec: v1alpha1.IPPoolSpec{
 		Addresses: []string{"192.0.2.0/28"},
-		Announce:  &v1alpha1.Announce{BGP: &v1alpha1.BGPAnnounce{Communities: []string{"64512:100"}}},
+		Announce:  &v1alpha1.Announce{BGP: &v1alpha1.BGPAnnounce{BGPAdvertisement: v1alpha1.BGPAdvertisement{Communities: []string{"64512:100"}}}},
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.ARP != nil || p.BGP.Communities[0] != 64512<<16|100 {
+	if p.ARP != nil || p.BGP.Advertisements[0].Attributes.Communities[0] != 64512<<16|100 {
 		t.Errorf("got %+v", p)
 	}
 }
@@ -131,12 +131,12 @@ func TestPoolWithoutAnnounceIsAnnouncedBothWays(t *testing.T) {
 func TestPoolWithMistakes(t *testing.T) {
 	p, err := Pool(&v1alpha1.IPPool{Spec: v1alpha1.IPPoolSpec{
 		Addresses: []string{"192.0.2.9-192.0.2.1"},
-		Announce:  &v1alpha1.Announce{BGP: &v1alpha1.BGPAnnounce{Communities: []string{"64512:100", "70000:1"}}},
+		Announce:  &v1alpha1.Announce{BGP: &v1alpha1.BGPAnnounce{BGPAdvertisement: v1alpha1.BGPAdvertisement{Communities: []string{"64512:100", "70000:1"}}}},
 	}})
 	if err == nil || !strings.Contains(err.Error(), "70000:1") {
 		t.Errorf("error %v", err)
 	}
-	if len(p.Ranges) > 0 || p.ARP != nil || len(p.BGP.Communities) != 1 {
+	if len(p.Ranges) > 0 || p.ARP != nil || len(p.BGP.Advertisements[0].Attributes.Communities) != 1 {
 		t.Errorf("got %+v", p)
 	}
 }

@@ -144,7 +144,7 @@ func pool(p *v1alpha1.IPPool) *cluster.Pool {
 func peerOrNil(p *v1alpha1.BGPPeer) *cluster.Peer {
 	peer, err := Peer(p)
 	if err != nil {
-		return nil // the CRD's validation lets none of this through
+		return nil // the controller tells it on the object
 	}
 	return peer
 }

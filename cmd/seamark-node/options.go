@@ -8,12 +8,14 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/seamark-io/seamark/cluster"
+	"github.com/seamark-io/seamark/speaker"
 )
 
 // options are the flags as a person writes them.
@@ -31,6 +33,9 @@ type options struct {
 	dnsUpstreams  []string
 	dnsListen     []string
 	resolvConf    string
+
+	leaveTime   time.Duration
+	drainOnStop string
 
 	bindAddress    string
 	healthzAddress string
@@ -55,11 +60,17 @@ type config struct {
 	dnsListen     []netip.AddrPort
 	resolvConf    string
 
+	leaveTime   time.Duration
+	drainOnStop speaker.DrainPolicy
+
 	bindAddress    string
 	healthzAddress netip.AddrPort
 	sysctlRoot     string
 	log            *slog.Logger
 }
+
+// maxLeaveTime leaves the rest of the pod's terminationGracePeriodSeconds for what else has to end.
+const maxLeaveTime = 10 * time.Second
 
 func defaultOptions() *options {
 	hostname, _ := os.Hostname() // validated as --node-name
@@ -72,6 +83,8 @@ func defaultOptions() *options {
 		clusterDomain:  "cluster.local",
 		dnsService:     "kube-system/kube-dns",
 		resolvConf:     "/etc/resolv.conf",
+		leaveTime:      speaker.DefaultLeaveTime,
+		drainOnStop:    string(speaker.DrainAuto),
 		bindAddress:    "127.0.0.1:9633",
 		healthzAddress: "[::]:10256",
 		sysctlRoot:     "/proc/sys",
@@ -105,6 +118,9 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.resolvConf, "resolv-conf", o.resolvConf, "file that names the servers to ask for all other names")
 	f.StringSliceVar(&o.dnsListen, "dns-listen", o.dnsListen, "further address:port to answer DNS at")
 
+	f.DurationVar(&o.leaveTime, "leave-time", o.leaveTime, "how long routers keep the routes of a node that leaves, after they were asked to prefer other nodes; at most 10s")
+	f.StringVar(&o.drainOnStop, "drain-on-stop", o.drainOnStop, "whether the agent's end is the end of its BGP routes: auto (when the node is cordoned, excluded or not ready; otherwise it is expected back), always or never")
+
 	f.StringVar(&o.bindAddress, "bind-address", o.bindAddress, "where to serve /metrics, /livez and /readyz of this agent")
 	f.StringVar(&o.healthzAddress, "healthz-bind-address", o.healthzAddress, "where the proxy serves /healthz, which load balancers in front of the nodes ask, as kube-proxy does; empty: nowhere")
 	f.StringVar(&o.sysctlRoot, "sysctl-root", o.sysctlRoot, "where the node's /proc/sys can be written")
@@ -118,7 +134,7 @@ func (o *options) complete() (*config, error) {
 		node: o.nodeName, namespace: o.namespace,
 		speaker: o.speaker, proxy: o.proxy, dns: o.dns,
 		clusterDomain: strings.Trim(o.clusterDomain, "."), resolvConf: o.resolvConf,
-		bindAddress: o.bindAddress, sysctlRoot: o.sysctlRoot,
+		bindAddress: o.bindAddress, sysctlRoot: o.sysctlRoot, leaveTime: o.leaveTime,
 	}
 	var errs []error
 	check := func(flag string, err error) {
@@ -151,6 +167,11 @@ func (o *options) complete() (*config, error) {
 	c.dnsService = cluster.Name{Namespace: namespace, Name: name}
 	_, err = net.ResolveTCPAddr("tcp", o.bindAddress)
 	check("bind-address", err)
+	c.drainOnStop, err = speaker.ParseDrainPolicy(o.drainOnStop)
+	check("drain-on-stop", err)
+	if c.leaveTime < 0 || c.leaveTime > maxLeaveTime {
+		check("leave-time", fmt.Errorf("%s is not between 0s and %s", c.leaveTime, maxLeaveTime))
+	}
 	if o.healthzAddress != "" {
 		c.healthzAddress, err = netip.ParseAddrPort(o.healthzAddress)
 		check("healthz-bind-address", err)

@@ -52,12 +52,14 @@ func TestOptions(t *testing.T) {
 // TestOptionsNameAllThatIsWrong: somebody who made two mistakes should not need two attempts to learn of them.
 func TestOptionsNameAllThatIsWrong(t *testing.T) {
 	_, err := complete(t, "--node-name=", "--speaker=false", "--proxy=false", "--dns=false", "--dns-service=kube-dns",
-		"--dns-upstream=nameserver", "--cluster-cidr=10.244.0.0", "--log-level=loud", "--log-format=xml", "--healthz-bind-address=10256")
+		"--dns-upstream=nameserver", "--cluster-cidr=10.244.0.0", "--log-level=loud", "--log-format=xml", "--healthz-bind-address=10256",
+		"--drain-on-stop=maybe", "--leave-time=1h")
 	if err == nil {
 		t.Fatal("accepted")
 	}
 	for _, want := range []string{
 		"--node-name", "nothing to do", "--dns-service", "--dns-upstream", "--cluster-cidr", "--log-level", "--log-format", "--healthz-bind-address",
+		"--drain-on-stop", "--leave-time",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is missing in:\n%v", want, err)

@@ -20,6 +20,9 @@ func (a *agent) addSpeaker() error {
 		Seamark:  a.seamark,
 		Recorder: events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "seamark-node", Host: c.node}),
 		Metrics:  a.registry,
+
+		LeaveTime: c.leaveTime,
+		Drain:     c.drainOnStop,
 	})
 	if err != nil {
 		return err

@@ -5,51 +5,86 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/osrg/gobgp/v4/api"
-	"github.com/osrg/gobgp/v4/pkg/apiutil"
 	"github.com/osrg/gobgp/v4/pkg/server"
 
 	"github.com/seamark-io/seamark/speaker/plan"
 )
 
+// DefaultLeaveTime is usual for Config.LeaveTime.
+const DefaultLeaveTime = 5 * time.Second
+
+// limitPause is the time before a router that sent too many routes gets another chance.
+const limitPause = time.Minute
+
+// Config of a Speaker.
+type Config struct {
+	// Log gets gobgp's messages: that a session came up or was lost as info, what went wrong as gobgp ranks it, the rest
+	// as debug.
+	Log *slog.Logger
+	// LeaveTime is how long routes stay after routers were asked to prefer other nodes.
+	LeaveTime time.Duration
+}
+
 // Speaker holds the sessions. Its methods may be called from any goroutine.
 type Speaker struct {
-	log    *slog.Logger
-	status *statusBoard
+	log       *slog.Logger
+	leaveTime time.Duration
+	status    *statusBoard
+	// poked is signalled when a session came to a state that asks for something to be done.
+	poked chan struct{}
 
 	mu sync.Mutex
 	// server is nil while there are no peers.
 	server *server.BgpServer
 	unwind context.CancelFunc
+	wanted plan.BGP
 
-	routerID netip.Addr
-	peers    map[string]plan.Peer
-	routes   map[netip.Prefix]plan.Route
-	// tags number the peers by name: a route carries the tags of the peers that get it, and the export policy looks for
-	// them. A number is never given to another name.
-	tags map[string]uint32
+	// fresh is true until the first sessions are opened: routers may still have the routes of an agent before this one.
+	fresh bool
+	peers map[string]plan.Peer
+	// open are those of peers that gobgp has; the others wait for BFD.
+	open map[string]bool
+	// extended are those whose router agreed to IPv6 next hops of IPv4 routes.
+	extended map[string]bool
+	paths    map[netip.Addr]Path
+
+	tags   *tagger
+	routes map[netip.Prefix][]tag
+	// used are the tags of routes; statements are the export policy as gobgp has it.
+	used       []tag
+	statements []statement
+	leave      leave
 }
 
-// New returns a Speaker without sessions. gobgp's messages go to the log: that a
-// session came up or was lost as info, what went wrong as gobgp ranks it, the rest as debug.
-func New(log *slog.Logger) *Speaker {
-	return &Speaker{log: log, status: newStatusBoard(), peers: map[string]plan.Peer{}, routes: map[netip.Prefix]plan.Route{}, tags: map[string]uint32{}}
+// New returns a Speaker without sessions.
+func New(c Config) *Speaker {
+	return &Speaker{
+		log: c.Log, leaveTime: c.LeaveTime, status: newStatusBoard(), poked: make(chan struct{}, 1), fresh: true,
+		peers: map[string]plan.Peer{}, open: map[string]bool{}, extended: map[string]bool{}, paths: map[netip.Addr]Path{},
+		tags: newTagger(), routes: map[netip.Prefix][]tag{},
+	}
 }
 
-// Set makes the sessions and routes the wanted ones. A change of routes resets no session; a change of a peer touches that
-// peer alone; a change of the router ID starts all sessions anew. It does not wait for sessions to come up: that is seen in
-// Status.
+// Set makes the sessions and routes the wanted ones. A change of routes or of their attributes resets no session; a change
+// of a peer touches that peer alone; a change of the router ID starts all sessions anew. It does not wait for sessions to
+// come up: that is seen in Status.
+//
+// While wanted.Leaving is true no route is added. Those that routers have are sent again with the community
+// GRACEFUL_SHUTDOWN (RFC 8326) and a LOCAL_PREF of 0, and withdrawn after the leave time; sessions stay.
 //
 // The error says what could not be done; the rest is done. Calling Set again retries.
 func (s *Speaker) Set(ctx context.Context, wanted plan.BGP) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.server != nil && (len(wanted.Peers) == 0 || wanted.RouterID != s.routerID) {
-		s.stop()
+	if s.server != nil && (len(wanted.Peers) == 0 || wanted.RouterID != s.wanted.RouterID) {
+		s.stop(false)
 	}
 	if len(wanted.Peers) == 0 {
 		return nil
@@ -59,184 +94,150 @@ func (s *Speaker) Set(ctx context.Context, wanted plan.BGP) error {
 			return fmt.Errorf("start the BGP server: %w", err)
 		}
 	}
+	s.wanted = wanted
 	// New sessions come last: they find policy and routes complete.
 	var errs []error
-	gone, added := s.diffPeers(wanted.Peers)
-	for _, p := range gone {
-		if err := s.deletePeer(ctx, p); err != nil {
+	for _, p := range s.outdated(wanted.Peers) {
+		if err := s.closePeer(ctx, p); err != nil {
 			errs = append(errs, fmt.Errorf("end the session with %s: %w", p.Name, err))
 		}
+		s.forget(p)
 	}
 	moved := s.adopt(wanted.Peers)
-	if err := s.server.SetPolicies(ctx, policies(s.peers, s.tags)); err != nil {
-		return errors.Join(append(errs, fmt.Errorf("set the policies: %w", err))...)
-	}
-	if err := s.setRoutes(wanted.Routes); err != nil {
-		errs = append(errs, err)
+	if err := s.setRoutes(ctx, s.remaining(wanted)); err != nil {
+		return errors.Join(append(errs, err)...)
 	}
 	for _, p := range moved { // send again with the new next hop
-		if err := s.server.ResetPeer(ctx, &api.ResetPeerRequest{Address: addressOf(p).String(), Soft: true, Direction: api.ResetPeerRequest_DIRECTION_OUT}); err != nil {
-			errs = append(errs, fmt.Errorf("send the routes to %s again: %w", p.Name, err))
+		errs = append(errs, s.resend(ctx, p))
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.peers)) {
+		p := s.peers[name]
+		if s.open[name] || !s.mayOpen(p) {
+			continue
+		}
+		if err := s.openPeer(ctx, p); err != nil {
+			errs = append(errs, fmt.Errorf("open a session with %s: %w", name, err))
 		}
 	}
-	for _, p := range added {
-		s.status.add(p)
-		if err := s.server.AddPeer(ctx, &api.AddPeerRequest{Peer: neighbor(p)}); err != nil {
-			errs = append(errs, fmt.Errorf("open a session with %s: %w", p.Name, err))
-			delete(s.peers, p.Name)
-			s.status.remove(p)
-		}
-	}
-	s.status.setRoutes(wanted.Routes)
+	s.fresh = false
 	return errors.Join(errs...)
 }
 
+// Leave asks routers to prefer other nodes, as Set does with Leaving, and returns when they had the leave time for it, or
+// when ctx ends; at once where no router has a route.
+func (s *Speaker) Leave(ctx context.Context) error {
+	wanted := s.lastWanted()
+	wanted.Leaving = true
+	err := s.Set(ctx, wanted)
+	if s.leaving() && slices.ContainsFunc(s.Status(), func(st Status) bool { return st.PrefixesSent > 0 }) {
+		select {
+		case <-ctx.Done():
+		case <-time.After(s.leaveTime):
+		}
+	}
+	return err
+}
+
+func (s *Speaker) lastWanted() plan.BGP {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.wanted
+}
+
 // Close ends all sessions with a NOTIFICATION Cease: routers drop the routes at once.
-func (s *Speaker) Close() {
+func (s *Speaker) Close() { s.end(false) }
+
+// Suspend ends the sessions as a crash would, without a NOTIFICATION, where the router agreed to keep the routes until this
+// node is back (RFC 4724), and with a Cease elsewhere. The kernel is expected to go on forwarding.
+func (s *Speaker) Suspend() { s.end(true) }
+
+func (s *Speaker) end(restart bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.server != nil {
-		s.stop()
+		s.stop(restart)
 	}
 }
 
-func (s *Speaker) start(ctx context.Context, routerID netip.Addr) error {
-	srv := server.NewBgpServer(server.LoggerOption(slog.New(newTap(s.log.Handler(), s.status)), nil))
-	go srv.Serve()
-	err := srv.StartBgp(ctx, &api.StartBgpRequest{Global: &api.Global{
-		Asn:        globalASN,
-		RouterId:   routerID.String(),
-		ListenPort: -1,
-	}})
-	if err != nil {
-		return err
-	}
-	if err := startPolicies(ctx, srv); err != nil {
-		srv.Stop()
-		return err
-	}
-	watch, cancel := context.WithCancel(context.Background())
-	err = srv.WatchEvent(watch, server.WatchEventMessageCallbacks{OnPeerUpdate: s.status.peerEvent}, server.WatchPeer())
-	if err != nil {
-		cancel()
-		srv.Stop()
-		return err
-	}
-	s.server, s.unwind, s.routerID = srv, cancel, routerID
-	return nil
-}
-
-// startPolicies takes in nothing and sends nothing but what the export policy lets out.
-func startPolicies(ctx context.Context, srv *server.BgpServer) error {
-	if err := srv.SetPolicies(ctx, policies(nil, nil)); err != nil {
-		return err
-	}
-	for direction, policies := range map[api.PolicyDirection][]*api.Policy{
-		api.PolicyDirection_POLICY_DIRECTION_IMPORT: {{Name: importName}},
-		api.PolicyDirection_POLICY_DIRECTION_EXPORT: {{Name: exportName}},
-	} {
-		err := srv.AddPolicyAssignment(ctx, &api.AddPolicyAssignmentRequest{Assignment: &api.PolicyAssignment{
-			Name: globalTable, Direction: direction, Policies: policies, DefaultAction: api.RouteAction_ROUTE_ACTION_REJECT,
-		}})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *Speaker) stop() {
-	s.server.Stop()
-	s.unwind()
-	s.server = nil
-	for _, p := range s.peers {
-		s.status.remove(p)
-	}
-	clear(s.peers)
-	clear(s.routes)
-}
-
-// diffPeers returns the sessions to end and those to open.
-func (s *Speaker) diffPeers(wanted []plan.Peer) (gone, added []plan.Peer) {
+// outdated returns the peers that are not wanted, or not in that way.
+func (s *Speaker) outdated(wanted []plan.Peer) []plan.Peer {
 	keep := map[string]bool{}
 	for _, w := range wanted {
-		if have, ok := s.peers[w.Name]; ok && have.Session == w.Session {
-			keep[w.Name] = true
-		} else {
-			added = append(added, w)
-		}
+		keep[w.Name] = s.peers[w.Name].Session == w.Session
 	}
+	var out []plan.Peer
 	for name, have := range s.peers {
 		if !keep[name] {
-			gone = append(gone, have)
+			out = append(out, have)
 		}
 	}
-	return gone, added
+	return out
 }
 
 // adopt makes the wanted peers the known ones and returns those that stay but have another next hop.
 func (s *Speaker) adopt(wanted []plan.Peer) (moved []plan.Peer) {
 	for _, w := range wanted {
-		if have, ok := s.peers[w.Name]; ok && have != w {
+		have, ok := s.peers[w.Name]
+		switch {
+		case !ok:
+			s.status.add(w)
+		case have.NextHop4 != w.NextHop4 || have.NextHop6 != w.NextHop6:
 			moved = append(moved, w)
-		}
-		if s.tags[w.Name] == 0 {
-			s.tags[w.Name] = uint32(len(s.tags) + 1)
 		}
 		s.peers[w.Name] = w
 	}
+	known := map[netip.Addr]bool{}
+	for _, p := range s.peers {
+		known[addressOf(p)] = true
+	}
+	maps.DeleteFunc(s.paths, func(router netip.Addr, _ Path) bool { return !known[router] })
 	return moved
 }
 
-func (s *Speaker) deletePeer(ctx context.Context, p plan.Peer) error {
-	delete(s.peers, p.Name)
+func (s *Speaker) forget(p plan.Peer) {
 	s.status.remove(p)
+	delete(s.peers, p.Name)
+	delete(s.extended, p.Name)
+}
+
+func (s *Speaker) openPeer(ctx context.Context, p plan.Peer) error {
+	if err := s.server.AddPeer(ctx, &api.AddPeerRequest{Peer: neighbor(p, s.fresh)}); err != nil {
+		return err
+	}
+	s.open[p.Name] = true
+	return nil
+}
+
+func (s *Speaker) closePeer(ctx context.Context, p plan.Peer) error {
+	if !s.open[p.Name] {
+		return nil
+	}
+	delete(s.open, p.Name)
 	return s.server.DeletePeer(ctx, &api.DeletePeerRequest{Address: addressOf(p).String()})
 }
 
-// batchSize bounds how long gobgp is kept from its sessions' keepalives.
-const batchSize = 1000
+// reopen ends a session and tries anew, if it is still the same one.
+func (s *Speaker) reopen(p plan.Peer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if have, ok := s.peers[p.Name]; s.server == nil || !ok || have.Session != p.Session || !s.open[p.Name] {
+		return
+	}
+	ctx := context.Background()
+	err := s.closePeer(ctx, p)
+	if err := errors.Join(err, s.openPeer(ctx, p)); err != nil {
+		s.log.Error("cannot try a BGP session anew", "peer", p.Name, "err", err)
+	}
+}
 
-// setRoutes withdraws what is not wanted and originates what is new or changed.
-func (s *Speaker) setRoutes(wanted []plan.Route) error {
-	var gone, changed []*apiutil.Path
-	keep := map[netip.Prefix]bool{}
-	for _, r := range wanted {
-		keep[r.Prefix] = true
+// resend sends all routes to the peer once more, as the policy now has them.
+func (s *Speaker) resend(ctx context.Context, p plan.Peer) error {
+	if !s.open[p.Name] {
+		return nil
 	}
-	for prefix, have := range s.routes {
-		if !keep[prefix] {
-			p, err := path(have, s.tags)
-			if err != nil {
-				return err
-			}
-			p.Withdrawal = true
-			gone = append(gone, p)
-		}
-	}
-	for _, r := range wanted {
-		if have, ok := s.routes[r.Prefix]; ok && have.Equal(r) {
-			continue
-		}
-		p, err := path(r, s.tags)
-		if err != nil {
-			return err
-		}
-		changed = append(changed, p)
-	}
-	for batch := range slices.Chunk(gone, batchSize) {
-		if err := s.server.DeletePath(apiutil.DeletePathRequest{Paths: batch}); err != nil {
-			return fmt.Errorf("withdraw %d routes: %w", len(gone), err)
-		}
-	}
-	for batch := range slices.Chunk(changed, batchSize) {
-		if _, err := s.server.AddPath(apiutil.AddPathRequest{Paths: batch}); err != nil {
-			return fmt.Errorf("originate %d routes: %w", len(changed), err)
-		}
-	}
-	clear(s.routes)
-	for _, r := range wanted {
-		s.routes[r.Prefix] = r
+	err := s.server.ResetPeer(ctx, &api.ResetPeerRequest{Address: addressOf(p).String(), Soft: true, Direction: api.ResetPeerRequest_DIRECTION_OUT})
+	if err != nil {
+		return fmt.Errorf("send the routes to %s again: %w", p.Name, err)
 	}
 	return nil
 }

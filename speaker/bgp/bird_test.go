@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/seamark-io/seamark/cluster"
 	"github.com/seamark-io/seamark/speaker/internal/netlab"
 	"github.com/seamark-io/seamark/speaker/plan"
 )
@@ -117,14 +118,25 @@ func wanted(peers []plan.Peer, prefixes ...string) plan.BGP {
 	for _, p := range peers {
 		names = append(names, p.Name)
 	}
-	for _, p := range prefixes {
-		w.Routes = append(w.Routes, plan.Route{Prefix: netip.MustParsePrefix(p), Peers: names})
-	}
+	w.Routes = routesTo(names, &cluster.Attributes{}, prefixes...)
 	return w
 }
 
+// routesTo are routes to prefixes, all for the same peers with the same attributes.
+func routesTo(peers []string, a *cluster.Attributes, prefixes ...string) []plan.Route {
+	var exports []plan.Export
+	for _, p := range peers {
+		exports = append(exports, plan.Export{Peer: p, Attributes: a})
+	}
+	var out []plan.Route
+	for _, p := range prefixes {
+		out = append(out, plan.Route{Prefix: netip.MustParsePrefix(p), Exports: exports})
+	}
+	return out
+}
+
 func newSpeaker(t *testing.T) *Speaker {
-	s := New(slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})))
+	s := New(Config{Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})), LeaveTime: DefaultLeaveTime})
 	t.Cleanup(s.Close)
 	return s
 }
@@ -246,7 +258,7 @@ func TestAttributes(t *testing.T) {
 			p := peerOf("tor", "10.0.0.254:179")
 			p.Session.LocalASN = tt.localASN
 			w := wanted([]plan.Peer{p}, "192.0.2.1/32")
-			w.Routes[0].Communities, w.Routes[0].LocalPref = []uint32{64512<<16 | 7}, &pref
+			w.Routes = routesTo([]string{"tor"}, &cluster.Attributes{Communities: []cluster.Community{64512<<16 | 7}, LocalPref: &pref}, "192.0.2.1/32")
 			set(t, s, w)
 			r.has("192.0.2.1/32 via 10.0.0.1")
 			route := r.birdc("show route 192.0.2.1/32 all") + "\n"
@@ -259,6 +271,16 @@ func TestAttributes(t *testing.T) {
 				t.Errorf("attributes that do not belong there:\n%s", route)
 			}
 		})
+	}
+}
+
+// replaceRoute puts a route in place of that with its prefix.
+func replaceRoute(w *plan.BGP, r plan.Route) {
+	w.Routes = slices.Clone(w.Routes)
+	for i := range w.Routes {
+		if w.Routes[i].Prefix == r.Prefix {
+			w.Routes[i] = r
+		}
 	}
 }
 
@@ -277,15 +299,20 @@ func TestTwoPeers(t *testing.T) {
 	pb.NextHop4 = netip.MustParseAddr("10.1.0.1")
 	pb.Session.PeerASN, pb.Session.LocalASN = 64501, 64777
 	w := wanted([]plan.Peer{pa, pb}, "192.0.2.1/32", "192.0.2.2/32", "192.0.2.3/32", "2001:db8::1/128")
-	w.Routes[1].Peers, w.Routes[2].Peers = []string{"a"}, []string{"b"}
+	only := func(prefix string, peers ...string) {
+		replaceRoute(&w, routesTo(peers, &cluster.Attributes{}, prefix)[0])
+	}
+	only("192.0.2.2/32", "a")
+	only("192.0.2.3/32", "b")
 	set(t, s, w)
 	established(t, s, "a", "b")
 	a.has("192.0.2.1/32 via 10.0.0.1", "192.0.2.2/32 via 10.0.0.1", "2001:db8::1/128 via fd00::1")
 	b.has("192.0.2.1/32 via 10.1.0.1", "192.0.2.3/32 via 10.1.0.1", "2001:db8::1/128 via fd00:1::1")
 	since := statusOf(s, "a").Since
 
-	w.Routes = slices.Clone(w.Routes)
-	w.Routes[0].Peers, w.Routes[1].Peers, w.Routes[3].Peers = []string{"b"}, []string{"a", "b"}, []string{"a"}
+	only("192.0.2.1/32", "b")
+	only("192.0.2.2/32", "a", "b")
+	only("2001:db8::1/128", "a")
 	set(t, s, w)
 	a.has("192.0.2.2/32 via 10.0.0.1", "2001:db8::1/128 via fd00::1")
 	b.has("192.0.2.1/32 via 10.1.0.1", "192.0.2.2/32 via 10.1.0.1", "192.0.2.3/32 via 10.1.0.1")

@@ -49,11 +49,35 @@ var stateNames = map[bgp.FSMState]string{ //nolint:gochecknoglobals // a constan
 	bgp.BGP_FSM_ESTABLISHED: "Established",
 }
 
+// The states that gobgp does not tell of.
+const (
+	idle     = "Idle"
+	openSent = "OpenSent"
+)
+
 // Status returns the state of all sessions, sorted by the peers' names.
 func (s *Speaker) Status() []Status { return s.status.list() }
 
 // Changed is signalled when Status returns something new. It holds one signal; it is for one reader.
 func (s *Speaker) Changed() <-chan struct{} { return s.status.changed }
+
+// Failure is why a session was lost, or why an attempt at one failed, in the words of a metric's label.
+type Failure string
+
+// The failures.
+const (
+	FailedConnect        Failure = "connect"               // no TCP connection
+	FailedClosed         Failure = "closed"                // closed by the router before a BGP message
+	FailedSent           Failure = "notification_sent"     // this side did not like what the router sent
+	FailedReceived       Failure = "notification_received" // the router ended it
+	FailedHoldTimer      Failure = "hold_timer"
+	FailedPrefixLimit    Failure = "prefix_limit"
+	FailedConnectionLost Failure = "connection_lost"
+	FailedPath           Failure = "bfd"
+)
+
+// Failures returns how often each failure happened, by peer and since its session was configured.
+func (s *Speaker) Failures() map[string]map[Failure]uint64 { return s.status.countFailures() }
 
 // statusBoard gathers what gobgp tells of the sessions. gobgp calls it from its own goroutines, so it calls nothing.
 type statusBoard struct {
@@ -65,12 +89,17 @@ type statusBoard struct {
 
 type session struct {
 	Status
-	peer plan.Peer
+	peer     plan.Peer
+	failures map[Failure]uint64
 	// why an established session is about to end, where the log tells before the event.
 	why string
 	// refused is true when LastError is about an OPEN that one side did not accept. Some routers answer the attempts that
 	// follow by closing the connection for a while (BIRD: error wait time), which must not hide it.
 	refused bool
+	// extended is true when the router agreed to IPv6 next hops of IPv4 routes.
+	extended bool
+	// limited is true from when gobgp gave the session up because of too many routes to when that was told to who asks.
+	limited bool
 	// routes that the peer is meant to get, by family.
 	routes4, routes6 int
 }
@@ -94,6 +123,16 @@ func (b *statusBoard) list() []Status {
 		out = append(out, st)
 	}
 	slices.SortFunc(out, func(a, b Status) int { return cmp.Compare(a.Peer, b.Peer) })
+	return out
+}
+
+func (b *statusBoard) countFailures() map[string]map[Failure]uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := map[string]map[Failure]uint64{}
+	for _, s := range b.sessions {
+		out[s.Peer] = maps.Clone(s.failures)
+	}
 	return out
 }
 
@@ -122,7 +161,7 @@ func (b *statusBoard) signal() {
 func (b *statusBoard) add(p plan.Peer) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.sessions[addressOf(p)] = &session{peer: p, Status: Status{Peer: p.Name, State: stateNames[bgp.BGP_FSM_IDLE], Since: time.Now()}}
+	b.sessions[addressOf(p)] = &session{peer: p, failures: map[Failure]uint64{}, Status: Status{Peer: p.Name, State: idle, Since: time.Now()}}
 	b.signal()
 }
 
@@ -131,6 +170,36 @@ func (b *statusBoard) remove(p plan.Peer) {
 	defer b.mu.Unlock()
 	delete(b.sessions, addressOf(p))
 	b.signal()
+}
+
+// asks returns what is to be done about a session: whether the router agreed to IPv6 next hops of IPv4 routes, and, once,
+// whether it sent too many routes.
+func (b *statusBoard) asks(router netip.Addr) (extended, limited bool) {
+	b.update(router, func(s *session) {
+		extended, limited = s.Established() && s.extended, s.limited
+		s.limited = false
+	})
+	return extended, limited
+}
+
+// pathDown notes that BFD took a session down.
+func (b *statusBoard) pathDown(p plan.Peer) {
+	b.update(addressOf(p), func(s *session) {
+		if s.Established() {
+			s.Since = time.Now()
+		}
+		s.State, s.why = idle, ""
+		s.fail(FailedPath, pathWords(p), true)
+	})
+}
+
+// waitsForPath notes that BFD keeps a session from being tried.
+func (b *statusBoard) waitsForPath(p plan.Peer) {
+	b.update(addressOf(p), func(s *session) {
+		if s.LastError == "" {
+			s.LastError = pathWords(p)
+		}
+	})
 }
 
 func (b *statusBoard) setRoutes(routes []plan.Route) {
@@ -142,8 +211,8 @@ func (b *statusBoard) setRoutes(routes []plan.Route) {
 		s.routes4, s.routes6 = 0, 0
 	}
 	for _, r := range routes {
-		for _, name := range r.Peers {
-			switch s := byName[name]; {
+		for _, e := range r.Exports {
+			switch s := byName[e.Peer]; {
 			case s == nil:
 			case r.Prefix.Addr().Is4():
 				s.routes4++
@@ -162,30 +231,33 @@ func (b *statusBoard) peerEvent(e *apiutil.WatchEventMessage_PeerEvent, at time.
 	}
 	b.update(e.Peer.State.NeighborAddress, func(s *session) {
 		was := s.Established()
-		state := e.Peer.State.SessionState
+		reason := e.Peer.State.DisconnectReason
 		opening := s.State == stateNames[bgp.BGP_FSM_OPENCONFIRM]
-		s.State = stateNames[state]
+		s.State = stateNames[e.Peer.State.SessionState]
+		s.limited = s.limited || e.Peer.State.AdminState == api.PeerState_ADMIN_STATE_PFX_CT
 		if s.Established() != was {
 			s.Since = at
 		}
 		switch {
 		case s.Established():
 			s.LastError, s.why, s.refused = "", "", false
-			s.IPv4, s.IPv6 = negotiated(e.Peer.State.RemoteCap, s.peer)
+			s.IPv4, s.IPv6, s.extended = negotiated(e.Peer.State.RemoteCap, s.peer)
 		case was && s.why != "":
-			s.LastError = s.why
+			s.LastError, s.why, s.refused = s.why, "", true
 		case was:
-			s.LastError = downWords(e.Peer.State.DisconnectReason, e.Peer.State.DisconnectMessage, s.peer)
-		case opening && e.Peer.State.DisconnectReason == api.PeerState_DISCONNECT_REASON_INVALID_MSG:
-			s.LastError, s.refused = refusedWords(s.peer), true
-		case opening && e.Peer.State.DisconnectReason == api.PeerState_DISCONNECT_REASON_READ_FAILED:
+			failure, words := downWords(reason, e.Peer.State.DisconnectMessage, s.peer)
+			s.fail(failure, words, false)
+		case opening && reason == api.PeerState_DISCONNECT_REASON_INVALID_MSG:
+			s.fail(FailedReceived, refusedWords(s.peer), true)
+		case opening && reason == api.PeerState_DISCONNECT_REASON_READ_FAILED:
 			s.closed()
 		}
 	})
 }
 
-// fail notes an error; for an established session it is why it ends.
-func (s *session) fail(words string, refused bool) {
+// fail notes and counts an error; for an established session it is why it ends.
+func (s *session) fail(f Failure, words string, refused bool) {
+	s.failures[f]++
 	if s.Established() {
 		s.why = words
 	} else {
@@ -193,23 +265,44 @@ func (s *session) fail(words string, refused bool) {
 	}
 }
 
-// closed notes that the router accepted the connection and closed it without a message.
-func (s *session) closed() {
-	if !s.refused {
-		s.fail(closedWords(s.peer), false)
+// connected notes that the router took the connection and has our OPEN.
+func (s *session) connected() {
+	if !s.Established() {
+		s.State = openSent
 	}
 }
 
-// negotiated returns the families that both sides speak. A router that names none speaks IPv4 (RFC 4760 section 8).
-func negotiated(caps []bgp.ParameterCapabilityInterface, p plan.Peer) (v4, v6 bool) {
+// closed notes that the router accepted the connection and closed it without a message.
+func (s *session) closed() {
+	if s.State == openSent {
+		s.State = stateNames[bgp.BGP_FSM_ACTIVE]
+	}
+	words, refused := closedWords(s.peer), false
+	if s.refused {
+		words, refused = s.LastError, true
+	}
+	s.fail(FailedClosed, words, refused)
+}
+
+// negotiated returns the families that both sides speak, and whether IPv4 routes may have IPv6 next hops. A router that names
+// no family speaks IPv4 (RFC 4760 section 8).
+func negotiated(caps []bgp.ParameterCapabilityInterface, p plan.Peer) (v4, v6, extended bool) {
 	remote := map[bgp.Family]bool{}
 	for _, c := range caps {
-		if mp, ok := c.(*bgp.CapMultiProtocol); ok {
-			remote[mp.CapValue] = true
+		switch c := c.(type) {
+		case *bgp.CapMultiProtocol:
+			remote[c.CapValue] = true
+		case *bgp.CapExtendedNexthop:
+			for _, t := range c.Tuples {
+				if t.NLRIAFI == bgp.AFI_IP && t.NLRISAFI == bgp.SAFI_UNICAST && t.NexthopAFI == bgp.AFI_IP6 {
+					extended = true
+				}
+			}
 		}
 	}
 	if len(remote) == 0 {
 		remote[bgp.RF_IPv4_UC] = true
 	}
-	return p.Session.IPv4 && remote[bgp.RF_IPv4_UC], p.Session.IPv6 && remote[bgp.RF_IPv6_UC]
+	v4 = p.Session.IPv4 && remote[bgp.RF_IPv4_UC] && (extended || !p.Session.ExtendedNextHop)
+	return v4, p.Session.IPv6 && remote[bgp.RF_IPv6_UC], extended
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+
+	"github.com/osrg/gobgp/v4/pkg/packet/bgp"
 )
 
 // tap is the handler of gobgp's log. It reads there what gobgp 4.8 tells nowhere else: why a connection is not made or an
@@ -61,19 +63,29 @@ func (t *tap) read(r slog.Record) {
 	switch r.Message {
 	case "failed to connect":
 		text := attrs(r)["Error"].String()
-		t.status.update(t.router, func(s *session) { s.fail(dialWords(text, s.peer), false) })
+		t.status.update(t.router, func(s *session) { s.fail(FailedConnect, dialWords(text, s.peer), false) })
+	case "outgoing connection established":
+		t.status.update(t.router, (*session).connected)
 	case "outgoing connection IO error":
 		t.status.update(t.router, (*session).closed)
 	case "sent notification":
 		code, subcode := codes(r)
-		t.status.update(t.router, func(s *session) { s.fail(sentWords(code, subcode, s.peer), true) })
+		if code == bgp.BGP_ERROR_CEASE && subcode == bgp.BGP_ERROR_SUB_PEER_DECONFIGURED {
+			return // by us, who know why
+		}
+		t.status.update(t.router, func(s *session) {
+			failure, words := sentWords(code, subcode, s)
+			s.fail(failure, words, true)
+		})
 	case "received notification":
 		code, subcode := codes(r)
 		communication := ""
 		if v, ok := attrs(r)["Communicated-Reason"]; ok {
 			communication = v.String()
 		}
-		t.status.update(t.router, func(s *session) { s.fail(receivedWords(code, subcode, communication, s.peer), true) })
+		t.status.update(t.router, func(s *session) {
+			s.fail(FailedReceived, receivedWords(code, subcode, communication, s.peer), true)
+		})
 	}
 }
 

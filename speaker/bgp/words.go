@@ -33,18 +33,23 @@ func dialWords(text string, p plan.Peer) string {
 }
 
 // sentWords says why this side ended a session with a NOTIFICATION.
-func sentWords(code, subcode uint8, p plan.Peer) string {
+func sentWords(code, subcode uint8, s *session) (Failure, string) {
+	p := s.peer
 	switch {
 	case code == bgp.BGP_ERROR_OPEN_MESSAGE_ERROR && subcode == bgp.BGP_ERROR_SUB_BAD_PEER_AS:
-		return fmt.Sprintf("wrong ASN: the router is not in AS %d, correct peerASN (sent NOTIFICATION OPEN Message Error/Bad Peer AS)", p.Session.PeerASN)
+		return FailedSent, fmt.Sprintf("wrong ASN: the router is not in AS %d, correct peerASN (sent NOTIFICATION OPEN Message Error/Bad Peer AS)", p.Session.PeerASN)
 	case code == bgp.BGP_ERROR_OPEN_MESSAGE_ERROR && subcode == bgp.BGP_ERROR_SUB_BAD_BGP_IDENTIFIER:
-		return "the router has the same BGP identifier as this node (sent NOTIFICATION OPEN Message Error/Bad BGP Identifier)"
+		return FailedSent, "the router has the same BGP identifier as this node (sent NOTIFICATION OPEN Message Error/Bad BGP Identifier)"
 	case code == bgp.BGP_ERROR_FSM_ERROR:
-		return refusedWords(p) // gobgp's answer to a NOTIFICATION in place of an OPEN
+		return FailedReceived, refusedWords(p) // gobgp's answer to a NOTIFICATION in place of an OPEN
+	case code == bgp.BGP_ERROR_HOLD_TIMER_EXPIRED && s.State == openSent:
+		return FailedHoldTimer, fmt.Sprintf("%s accepted the connection and sent no OPEN for 4 minutes", p.Session.Address.Addr())
 	case code == bgp.BGP_ERROR_HOLD_TIMER_EXPIRED:
-		return holdWords(p)
+		return FailedHoldTimer, holdWords(p)
+	case code == bgp.BGP_ERROR_CEASE && subcode == bgp.BGP_ERROR_SUB_MAXIMUM_NUMBER_OF_PREFIXES_REACHED:
+		return FailedPrefixLimit, fmt.Sprintf("the router sent more than %d routes of one family, which are of no use here: have it send none (or few), or raise maxPrefixes; it is tried again each minute", p.Session.MaxPrefixes)
 	default:
-		return "sent NOTIFICATION " + notification(code, subcode)
+		return FailedSent, "what the router sent is not right: sent NOTIFICATION " + notification(code, subcode)
 	}
 }
 
@@ -74,17 +79,22 @@ func holdWords(p plan.Peer) string {
 	return fmt.Sprintf("hold timer expired: nothing was heard of the router for the hold time (at most %d s)", p.Session.HoldTime)
 }
 
+// pathWords is about a path that BFD does not find to be up.
+func pathWords(p plan.Peer) string {
+	return fmt.Sprintf("BFD says that the path to %s is not up", p.Session.Address.Addr())
+}
+
 // downWords says why an established session ended.
-func downWords(reason api.PeerState_DisconnectReason, message string, p plan.Peer) string {
+func downWords(reason api.PeerState_DisconnectReason, message string, p plan.Peer) (Failure, string) {
 	switch reason {
 	case api.PeerState_DISCONNECT_REASON_HOLD_TIMER_EXPIRED:
-		return holdWords(p)
+		return FailedHoldTimer, holdWords(p)
 	case api.PeerState_DISCONNECT_REASON_NOTIFICATION_RECEIVED:
-		return "the router closed the session: " + message
-	case api.PeerState_DISCONNECT_REASON_READ_FAILED, api.PeerState_DISCONNECT_REASON_WRITE_FAILED:
-		return "the connection broke"
+		return FailedReceived, "the router closed the session: " + message
+	case api.PeerState_DISCONNECT_REASON_READ_FAILED, api.PeerState_DISCONNECT_REASON_WRITE_FAILED, api.PeerState_DISCONNECT_REASON_GRACEFUL_RESTART:
+		return FailedConnectionLost, "the connection broke"
 	default:
-		return "session down: " + message
+		return FailedConnectionLost, "session down: " + message
 	}
 }
 

@@ -37,15 +37,12 @@ func Build(snap *cluster.Snapshot, facts Facts) Plan {
 			d.Ways = append(d.Ways, way)
 		}
 		if d.Reason.Code == "" && u.pool.BGP != nil {
-			way, route := b.bgp(u, plan.BGP.Peers)
-			if way.Announced {
-				plan.BGP.Routes = append(plan.BGP.Routes, route)
-			}
-			d.Ways = append(d.Ways, way)
+			d.Ways = append(d.Ways, b.bgp(u, plan.BGP.Peers))
 		}
 		d.Reporter = b.reporter(u, &d)
 		plan.Decisions = append(plan.Decisions, d)
 	}
+	plan.BGP.Routes = b.routes.sorted()
 	return plan
 }
 
@@ -60,6 +57,9 @@ type builder struct {
 	nodes      []*cluster.Node
 	announcers []string
 	nodeIPs    map[netip.Addr]string
+	// routes of BGP so far; exports are those of each pool's advertisements.
+	routes  routeTable
+	exports map[exportKey]*exports
 
 	electorate
 	// routers are the nodes that could announce addresses of a pool by BGP.
@@ -71,6 +71,7 @@ func newBuilder(snap *cluster.Snapshot, facts Facts) *builder {
 		snap: snap, facts: facts, node: snap.Nodes[facts.Node],
 		subnets: subnetsOf(facts.Interfaces),
 		nodeIPs: map[netip.Addr]string{}, electorate: newElectorate(), routers: map[string][]string{},
+		routes: routeTable{}, exports: map[exportKey]*exports{},
 	}
 	for _, n := range snap.Nodes {
 		b.nodes = append(b.nodes, n)
@@ -266,7 +267,7 @@ func (b *builder) could(u *use) []string {
 	if !ok {
 		for _, name := range b.announcers {
 			n := b.snap.Nodes[name]
-			if u.pool.BGP.Nodes.Matches(n.Labels) && b.hasPeer(n, u.pool.BGP.Peers) {
+			if u.pool.BGP.Nodes.Matches(n.Labels) && b.hasPeer(n, u.pool.BGP) {
 				routers = append(routers, name)
 			}
 		}
@@ -280,10 +281,15 @@ func (b *builder) could(u *use) []string {
 	return out
 }
 
-// hasPeer reports whether there is a BGPPeer, one of the allowed if some are named, for the node.
-func (b *builder) hasPeer(n *cluster.Node, allowed []string) bool {
+// hasPeer reports whether there is a BGPPeer for the node that one of the advertisements is for.
+func (b *builder) hasPeer(n *cluster.Node, announce *cluster.BGPAnnounce) bool {
+	meant := func(peer string) bool {
+		return len(announce.Advertisements) == 0 || slices.ContainsFunc(announce.Advertisements, func(ad *cluster.Advertisement) bool {
+			return len(ad.Peers) == 0 || slices.Contains(ad.Peers, peer)
+		})
+	}
 	for name, p := range b.snap.Peers {
-		if p.Nodes.Matches(n.Labels) && (len(allowed) == 0 || slices.Contains(allowed, name)) {
+		if p.Nodes.Matches(n.Labels) && meant(name) {
 			return true
 		}
 	}

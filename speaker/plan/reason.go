@@ -67,6 +67,14 @@ const (
 	PasswordTooLong Code = "PasswordTooLong"
 	// DuplicatePeer: another BGPPeer has the same address.
 	DuplicatePeer Code = "DuplicatePeer"
+	// NoASN: this node does not have the label that holds its AS number, or no number in it.
+	NoASN Code = "NoASN"
+	// NoSource: the interface to dial from has no address of the session's family.
+	NoSource Code = "NoSource"
+	// NoRouter: no router, or more than one, was heard on the interface.
+	NoRouter Code = "NoRouter"
+	// Draining: this node is giving its routes up.
+	Draining Code = "Draining"
 )
 
 // Reason says why not. The zero value is no reason.

@@ -16,6 +16,8 @@ type Facts struct {
 	Interfaces []Interface
 	// Gateways are the next hops of the node's default routes.
 	Gateways []netip.Addr
+	// Routers are the link-local addresses of the routers that were heard on interfaces of BGP.Discover, by interface.
+	Routers map[string][]netip.Addr
 	// Draining is true when this node is to give up what it has, as soon as another has it.
 	Draining bool
 	// Segments say, by subnet, what the nodes there know of each other. Where one is missing or has no members, the API alone
@@ -163,73 +165,6 @@ type Ping struct {
 	VIPs []netip.Addr
 	// IPv4 and IPv6 are addresses of this host that requests are handed to. Invalid: the family is not answered.
 	IPv4, IPv6 netip.Addr
-}
-
-// BGP are this node's sessions and what it originates.
-type BGP struct {
-	// RouterID is the BGP identifier: four bytes, not zero (RFC 6286). Invalid where there are no peers.
-	RouterID netip.Addr
-	// Peers sorted by name.
-	Peers []Peer
-	// Routes sorted by prefix.
-	Routes []Route
-	// Refused are peers that no session is tried with, and why.
-	Refused []PeerProblem
-}
-
-// PeerProblem says why there is no session with a BGPPeer.
-type PeerProblem struct {
-	Peer   string
-	Reason Reason
-}
-
-// Peer is a router to have a session with. Peers are comparable; one whose Session is unchanged needs no reset.
-type Peer struct {
-	// Name of the BGPPeer.
-	Name    string
-	Session Session
-	// NextHop4 and NextHop6 are the next hops of routes of each family. Invalid: the session's own local address.
-	NextHop4, NextHop6 netip.Addr
-}
-
-// Session are the parameters of a session. A change of any makes it another session.
-type Session struct {
-	Address  netip.AddrPort
-	PeerASN  uint32
-	LocalASN uint32
-	// Source is invalid where the kernel chooses.
-	Source netip.Addr
-	// HoldTime, KeepaliveTime, ConnectRetryTime in seconds.
-	HoldTime         uint16
-	KeepaliveTime    uint16
-	ConnectRetryTime uint16
-	// MultihopTTL is 0 for a router on the link.
-	MultihopTTL uint8
-	Password    string
-	// IPv4 and IPv6 are the families that are spoken.
-	IPv4, IPv6 bool
-}
-
-// Speaks reports whether the session carries routes of the family.
-func (s *Session) Speaks(f cluster.Family) bool {
-	return f == cluster.IPv4 && s.IPv4 || f == cluster.IPv6 && s.IPv6
-}
-
-// Route is a host route to originate.
-type Route struct {
-	Prefix netip.Prefix
-	// Peers that get the route, sorted by name; at least one.
-	Peers []string
-	// Communities in the encoding of RFC 1997.
-	Communities []uint32
-	// LocalPref for iBGP peers; nil: the default of 100.
-	LocalPref *uint32
-}
-
-// Equal reports whether two routes are the same.
-func (r Route) Equal(o Route) bool {
-	samePref := r.LocalPref == o.LocalPref || r.LocalPref != nil && o.LocalPref != nil && *r.LocalPref == *o.LocalPref
-	return r.Prefix == o.Prefix && samePref && slices.Equal(r.Peers, o.Peers) && slices.Equal(r.Communities, o.Communities)
 }
 
 // Via is a way of announcing, in the words of VIP.status.announcers.

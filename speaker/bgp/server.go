@@ -1,0 +1,139 @@
+package bgp
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/osrg/gobgp/v4/api"
+	"github.com/osrg/gobgp/v4/pkg/apiutil"
+	"github.com/osrg/gobgp/v4/pkg/server"
+
+	"github.com/seamark-io/seamark/speaker/plan"
+)
+
+// start runs a gobgp server that neither listens nor offers gRPC, and follows its sessions.
+func (s *Speaker) start(ctx context.Context, routerID netip.Addr) error {
+	srv := server.NewBgpServer(server.LoggerOption(slog.New(newTap(s.log.Handler(), s.status)), nil))
+	go srv.Serve()
+	err := srv.StartBgp(ctx, &api.StartBgpRequest{Global: &api.Global{
+		Asn:        globalASN,
+		RouterId:   routerID.String(),
+		ListenPort: -1,
+	}})
+	if err != nil {
+		return err
+	}
+	if err := startPolicies(ctx, srv); err != nil {
+		srv.Stop()
+		return err
+	}
+	follow, cancel := context.WithCancel(context.Background())
+	err = srv.WatchEvent(follow, server.WatchEventMessageCallbacks{OnPeerUpdate: s.peerEvent}, server.WatchPeer())
+	if err != nil {
+		cancel()
+		srv.Stop()
+		return err
+	}
+	go s.follow(follow)
+	s.server, s.unwind = srv, cancel
+	return nil
+}
+
+// startPolicies takes in nothing and sends nothing but what the export policy lets out.
+func startPolicies(ctx context.Context, srv *server.BgpServer) error {
+	if err := srv.SetPolicies(ctx, policies(nil)); err != nil {
+		return err
+	}
+	for direction, policies := range map[api.PolicyDirection][]*api.Policy{
+		api.PolicyDirection_POLICY_DIRECTION_IMPORT: {{Name: importName}},
+		api.PolicyDirection_POLICY_DIRECTION_EXPORT: {{Name: exportName}},
+	} {
+		err := srv.AddPolicyAssignment(ctx, &api.AddPolicyAssignmentRequest{Assignment: &api.PolicyAssignment{
+			Name: globalTable, Direction: direction, Policies: policies, DefaultAction: api.RouteAction_ROUTE_ACTION_REJECT,
+		}})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Speaker) stop(restart bool) {
+	if restart {
+		if err := s.server.StopBgp(context.Background(), &api.StopBgpRequest{AllowGracefulRestart: true}); err != nil {
+			s.log.Warn("the BGP sessions did not end in order", "err", err)
+		}
+	} else {
+		s.server.Stop()
+	}
+	s.unwind()
+	s.server = nil
+	for _, p := range s.peers {
+		s.status.remove(p)
+	}
+	s.leave.stop()
+	s.wanted, s.used, s.statements = plan.BGP{}, nil, nil
+	clear(s.peers)
+	clear(s.open)
+	clear(s.extended)
+	clear(s.routes)
+}
+
+// peerEvent takes gobgp's word that a session went to another state. gobgp waits for it, so it calls nothing.
+func (s *Speaker) peerEvent(e *apiutil.WatchEventMessage_PeerEvent, at time.Time) {
+	s.status.peerEvent(e, at)
+	select {
+	case s.poked <- struct{}{}:
+	default:
+	}
+}
+
+// follow does what the states of sessions ask for.
+func (s *Speaker) follow(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.poked:
+			s.catchUp(ctx)
+		}
+	}
+}
+
+// catchUp opens IPv4 to routers that just agreed to IPv6 next hops, and closes it to those that are gone: what was not
+// negotiated must not be sent (RFC 8950 section 4). Routers that sent too many routes are tried again later.
+func (s *Speaker) catchUp(ctx context.Context) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.server == nil || ctx.Err() != nil {
+		return
+	}
+	var opened []plan.Peer
+	changed := false
+	for name, p := range s.peers {
+		agreed, limited := s.status.asks(addressOf(p))
+		if limited {
+			time.AfterFunc(limitPause, func() { s.reopen(p) })
+		}
+		if agreed == s.extended[name] {
+			continue
+		}
+		changed = true
+		if s.extended[name] = agreed; agreed && p.Session.ExtendedNextHop {
+			opened = append(opened, p)
+		}
+	}
+	if !changed {
+		return
+	}
+	if err := s.setPolicies(ctx, s.used); err != nil {
+		s.log.Error("cannot set the BGP policies", "err", err)
+	}
+	for _, p := range opened {
+		if err := s.resend(ctx, p); err != nil {
+			s.log.Error("cannot announce IPv4 with IPv6 next hops", "err", err)
+		}
+	}
+}

@@ -1,0 +1,67 @@
+package speaker
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/seamark-io/seamark/cluster"
+	"github.com/seamark-io/seamark/speaker/bgp"
+)
+
+// DefaultLeaveTime is usual for Config.LeaveTime.
+const DefaultLeaveTime = bgp.DefaultLeaveTime
+
+// DrainPolicy says when the end of the agent is the end of its routes.
+type DrainPolicy string
+
+// The policies.
+const (
+	// DrainAuto: when the node is leaving service: it is cordoned, excluded or not ready. Otherwise the agent is expected
+	// back.
+	DrainAuto   DrainPolicy = "auto"
+	DrainAlways DrainPolicy = "always"
+	DrainNever  DrainPolicy = "never"
+)
+
+// ParseDrainPolicy reads a policy.
+func ParseDrainPolicy(s string) (DrainPolicy, error) {
+	switch p := DrainPolicy(s); p {
+	case DrainAuto, DrainAlways, DrainNever:
+		return p, nil
+	default:
+		return "", fmt.Errorf("%q is not one of auto, always, never", s)
+	}
+}
+
+// drains reports whether the agent of a node ends for good, as far as the policy goes.
+func (p DrainPolicy) drains(n *cluster.Node) bool {
+	switch p {
+	case DrainAlways:
+		return true
+	case DrainNever:
+		return false
+	default:
+		return n != nil && (n.Unschedulable || n.Excluded || !n.Ready)
+	}
+}
+
+// leaveRouters ends the BGP sessions. If the agent ends for good, routers are asked to prefer other nodes (RFC 8326), get time
+// for it and then a Cease; otherwise they keep the routes until the agent is back (RFC 4724), because the kernel forwards
+// without it.
+func (s *Speaker) leaveRouters() {
+	var node *cluster.Node
+	if snap := s.cfg.Source.Snapshot(); snap != nil {
+		node = snap.Nodes[s.cfg.Node]
+	}
+	if !s.cfg.Drain.drains(node) {
+		s.bgp.Suspend()
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.LeaveTime+time.Second)
+	defer cancel()
+	if err := s.bgp.Leave(ctx); err != nil {
+		s.cfg.Log.Warn("routers could not be asked to prefer other nodes", "err", err)
+	}
+	s.bgp.Close()
+}
