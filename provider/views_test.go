@@ -1,7 +1,9 @@
 package provider
 
 import (
+	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -99,6 +101,30 @@ func TestPeerStatus(t *testing.T) {
 				t.Errorf("got %q, %q; want %q, %q", got.Established, got.Message, tt.established, tt.message)
 			}
 		})
+	}
+}
+
+// The sessions for people, and what is said of a BGPPeer that no node can use.
+func TestPeerStatusForPeople(t *testing.T) {
+	since := metav1.Date(2026, 7, 1, 12, 0, 0, 0, time.FixedZone("", 2*60*60))
+	peer := &v1alpha1.BGPPeer{Status: v1alpha1.BGPPeerStatus{Nodes: []v1alpha1.BGPPeerNode{
+		{Node: "n2", State: "Active", Since: &since, LastError: "wrong ASN"},
+		{Node: "n1", State: "Established", Since: &since, PrefixesSent: 12},
+	}}}
+	got := peerStatus(peer, presenceOf)
+	if want := "n1 Established since 2026-07-01T10:00:00Z, 12 prefixes; n2 Active since 2026-07-01T10:00:00Z: wrong ASN"; got.Sessions != want {
+		t.Errorf("sessions %q\nwant     %q", got.Sessions, want)
+	}
+	peer.Status.Nodes = nil
+	for i := range 2 * maxSessions {
+		peer.Status.Nodes = append(peer.Status.Nodes, v1alpha1.BGPPeerNode{Node: fmt.Sprintf("n%03d", i), State: "Idle"})
+	}
+	if got := sessionsText(peer.Status.Nodes); !strings.HasSuffix(got, "n049 Idle; and 50 more") {
+		t.Errorf("sessions %q", got)
+	}
+	peer.Spec.NodeSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "rack", Operator: "Equals"}}}
+	if got := peerStatus(peer, presenceOf); !strings.Contains(got.Message, `nodeSelector: "Equals"`) || got.Established != "" {
+		t.Errorf("status %+v", got)
 	}
 }
 

@@ -86,7 +86,8 @@ type BGPPeerSpec struct {
 	//
 	// +optional
 	LocalASNFrom *ASNSource `json:"localASNFrom,omitempty"`
-	// SourceAddress to dial from. Absent: the kernel chooses by route.
+	// SourceAddress to dial from. Absent: the node's InternalIP if that is in the router's subnet, otherwise the kernel
+	// chooses by route.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=45

@@ -34,6 +34,12 @@ func TestWrongPools(t *testing.T) {
 		{"none", `priority: 1`, []string{"spec.addresses", "Required value"}},
 		{"unknown-field", `{addresses: [10.99.0.0/28], adresses: [10.99.0.0/28]}`, []string{`unknown field "spec.adresses"`}},
 		{"host-bits", `addresses: [10.99.0.5/24]`, []string{"no bits set behind its length", "a single address is written"}},
+		{"priority", `{addresses: [10.99.0.0/28], priority: 3000000000}`, []string{"spec.priority"}},
+		{"local-pref", `{addresses: [10.99.0.0/28], announce: {bgp: {localPref: -1}}}`, []string{"spec.announce.bgp.localPref", "greater than or equal to 0"}},
+		{"med", `{addresses: [10.99.0.0/28], announce: {bgp: {med: 4294967296}}}`, []string{"spec.announce.bgp.med", "less than or equal to 4294967295"}},
+		{"community", `{addresses: [10.99.0.0/28], announce: {bgp: {communities: ["70000:1"]}}}`, []string{"a community is two numbers of 0 to 65535"}},
+		{"large-community", `{addresses: [10.99.0.0/28], announce: {bgp: {largeCommunities: ["4294967295:1:1"]}}}`, []string{"are reserved (RFC 7300)"}},
+		{"both-lists", `{addresses: [10.99.0.0/28], announce: {bgp: {peers: [a], advertisements: [{peers: [b]}]}}}`, []string{"write peers and attributes into each of the advertisements"}},
 		{"no-way", `{addresses: [10.99.0.0/28], announce: {}}`, []string{"name at least one of arp and bgp"}},
 	} {
 		out, err := apply(tt.name, tt.spec)

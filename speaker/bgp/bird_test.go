@@ -85,7 +85,7 @@ func (r *router) routes() []string {
 		for line := range strings.Lines(r.birdc("show route table " + table + " all")) {
 			f := strings.Fields(line)
 			switch {
-			case strings.Contains(line, "unicast [node "):
+			case strings.Contains(line, "unicast [node "), strings.Contains(line, "unicast [dynbgp"):
 				prefix = f[0]
 			case prefix != "" && len(f) > 1 && f[0] == "via":
 				out = append(out, prefix+" via "+f[1])
@@ -159,6 +159,11 @@ func statusOf(s *Speaker, peer string) Status {
 
 func established(t *testing.T, s *Speaker, peers ...string) {
 	t.Helper()
+	defer func() {
+		if t.Failed() {
+			t.Logf("status %+v", s.Status())
+		}
+	}()
 	for _, p := range peers {
 		netlab.Eventually(t, "the session with "+p+" is established", func() bool { st := statusOf(s, p); return st.Established() })
 	}

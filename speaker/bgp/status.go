@@ -93,6 +93,8 @@ type session struct {
 	failures map[Failure]uint64
 	// why an established session is about to end, where the log tells before the event.
 	why string
+	// connectedAt is when the router took the connection that waits for its OPEN.
+	connectedAt time.Time
 	// refused is true when LastError is about an OPEN that one side did not accept. Some routers answer the attempts that
 	// follow by closing the connection for a while (BIRD: error wait time), which must not hide it.
 	refused bool
@@ -265,11 +267,24 @@ func (s *session) fail(f Failure, words string, refused bool) {
 	}
 }
 
+// silence is how long a router may take for its OPEN before the status mentions it.
+const silence = 5 * time.Second
+
 // connected notes that the router took the connection and has our OPEN.
-func (s *session) connected() {
-	if !s.Established() {
-		s.State = openSent
-	}
+func (b *statusBoard) connected(router netip.Addr) {
+	at := time.Now()
+	b.update(router, func(s *session) {
+		if !s.Established() {
+			s.State, s.connectedAt = openSent, at
+		}
+	})
+	time.AfterFunc(silence, func() {
+		b.update(router, func(s *session) {
+			if s.State == openSent && s.connectedAt.Equal(at) {
+				s.LastError = silentWords(s.peer)
+			}
+		})
+	})
 }
 
 // closed notes that the router accepted the connection and closed it without a message.

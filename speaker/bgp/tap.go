@@ -65,7 +65,7 @@ func (t *tap) read(r slog.Record) {
 		text := attrs(r)["Error"].String()
 		t.status.update(t.router, func(s *session) { s.fail(FailedConnect, dialWords(text, s.peer), false) })
 	case "outgoing connection established":
-		t.status.update(t.router, (*session).connected)
+		t.status.connected(t.router)
 	case "outgoing connection IO error":
 		t.status.update(t.router, (*session).closed)
 	case "sent notification":

@@ -79,6 +79,15 @@ func holdWords(p plan.Peer) string {
 	return fmt.Sprintf("hold timer expired: nothing was heard of the router for the hold time (at most %d s)", p.Session.HoldTime)
 }
 
+// silentWords is about a router that accepted the connection and sends no OPEN.
+func silentWords(p plan.Peer) string {
+	words := fmt.Sprintf("%s accepted the connection and does not send an OPEN", p.Session.Address.Addr())
+	if p.Session.MinTTL > 0 {
+		words += ": check that it sends with TTL 255 (ttlSecurityHops)"
+	}
+	return words
+}
+
 // pathWords is about a path that BFD does not find to be up.
 func pathWords(p plan.Peer) string {
 	return fmt.Sprintf("BFD says that the path to %s is not up", p.Session.Address.Addr())

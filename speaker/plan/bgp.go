@@ -96,7 +96,23 @@ func (b *builder) session(p *cluster.Peer) (Session, Reason) {
 			return s, because(NoSource, "node %s has no %s address on an interface %s to dial from", b.node.Name, cluster.FamilyOf(p.Address.Addr()), p.SourceInterface)
 		}
 	}
+	if p.Interface == "" && !s.Source.IsValid() {
+		s.Source = b.internalIPFacing(s.Address.Addr())
+	}
 	return s, Reason{}
+}
+
+// internalIPFacing returns the node's InternalIP in the subnet of the router. The router most likely has it as neighbor, and
+// among several addresses of an interface the kernel may prefer another one, such as one that came by SLAAC (RFC 6724).
+func (b *builder) internalIPFacing(router netip.Addr) netip.Addr {
+	for _, i := range b.facts.Interfaces {
+		for _, x := range i.Prefixes {
+			if x.Contains(router) && !x.IsSingleIP() && slices.Contains(b.node.InternalIPs, x.Addr()) {
+				return x.Addr()
+			}
+		}
+	}
+	return netip.Addr{}
 }
 
 // routerOn returns the router at the other end of the peer's interface.

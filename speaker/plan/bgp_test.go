@@ -155,24 +155,28 @@ func TestSessions(t *testing.T) {
 		change func(s *cluster.Snapshot, f *Facts, p *cluster.Peer)
 		want   string
 	}{
-		"IPv4": {func(*cluster.Snapshot, *Facts, *cluster.Peer) {}, "10.0.0.254:179 from - AS64512 IPv4 via - IPv6 via fd00::1"},
+		"IPv4": {func(*cluster.Snapshot, *Facts, *cluster.Peer) {}, "10.0.0.254:179 from 10.0.0.1 AS64512 IPv4 via - IPv6 via fd00::1"},
 		"IPv6": {func(_ *cluster.Snapshot, _ *Facts, p *cluster.Peer) {
 			p.Address = netip.MustParseAddrPort("[fd00::fe]:179")
 		},
-			"[fd00::fe]:179 from - AS64512 IPv4 via 10.0.0.1 IPv6 via -"},
+			"[fd00::fe]:179 from fd00::1 AS64512 IPv4 via 10.0.0.1 IPv6 via -"},
 		"IPv6, extended next hop": {func(_ *cluster.Snapshot, _ *Facts, p *cluster.Peer) {
 			p.Address, p.ExtendedNextHop = netip.MustParseAddrPort("[fd00::fe]:179"), true
-		}, "[fd00::fe]:179 from - AS64512 IPv4 via - (extended) IPv6 via -"},
+		}, "[fd00::fe]:179 from fd00::1 AS64512 IPv4 via - (extended) IPv6 via -"},
 		"IPv6, no IPv4 on the node": {func(s *cluster.Snapshot, f *Facts, p *cluster.Peer) {
 			p.Address = netip.MustParseAddrPort("[fd00::fe]:179")
 			f.Interfaces[1].Prefixes = prefixes("fe80::1/64", "fd00::1/64")
 			s.Nodes["node1"].InternalIPs = s.Nodes["node1"].InternalIPs[1:]
-		}, "[fd00::fe]:179 from - AS64512 IPv6 via -"},
+		}, "[fd00::fe]:179 from fd00::1 AS64512 IPv6 via -"},
 
+		"routed": {func(_ *cluster.Snapshot, _ *Facts, p *cluster.Peer) {
+			p.Address = netip.MustParseAddrPort("192.0.2.1:179")
+		},
+			"192.0.2.1:179 from - AS64512 IPv4 via - IPv6 via fd00::1"},
 		"ASN of the node": {func(s *cluster.Snapshot, _ *Facts, p *cluster.Peer) {
 			p.LocalASN, p.LocalASNLabel = 0, "asn"
 			s.Nodes["node1"].Labels["asn"] = "4200000007"
-		}, "10.0.0.254:179 from - AS4200000007 IPv4 via - IPv6 via fd00::1"},
+		}, "10.0.0.254:179 from 10.0.0.1 AS4200000007 IPv4 via - IPv6 via fd00::1"},
 		"no ASN on the node":  {func(_ *cluster.Snapshot, _ *Facts, p *cluster.Peer) { p.LocalASNLabel = "asn" }, "NoASN: node node1 has no label asn"},
 		"nonsense for an ASN": {func(s *cluster.Snapshot, _ *Facts, p *cluster.Peer) { p.LocalASNLabel = "name" }, `NoASN: label name of node node1 is "node1"`},
 		"reserved ASN": {func(s *cluster.Snapshot, _ *Facts, p *cluster.Peer) {

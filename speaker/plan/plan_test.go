@@ -293,8 +293,8 @@ func TestPeers(t *testing.T) {
 	s.Peers["long"] = &cluster.Peer{Name: "long", Address: netip.MustParseAddrPort("10.0.0.252:179"), PasswordSecret: "x", Password: strings.Repeat("x", 81)}
 	got := Build(s, f).BGP
 	want := []Peer{
-		{Name: "spine", NextHop4: netip.MustParseAddr("10.0.0.1"), Session: Session{Address: s.Peers["spine"].Address, PeerASN: 4200000000, LocalASN: 64513, MultihopTTL: 3, HoldTime: 9, KeepaliveTime: 3, ConnectRetryTime: 1, IPv4: true, IPv6: true}},
-		{Name: "tor", NextHop6: netip.MustParseAddr("fd00::1"), Session: Session{Address: s.Peers["tor"].Address, PeerASN: 64500, LocalASN: 64512, HoldTime: 90, KeepaliveTime: 30, ConnectRetryTime: 5, IPv4: true, IPv6: true}},
+		{Name: "spine", NextHop4: netip.MustParseAddr("10.0.0.1"), Session: Session{Address: s.Peers["spine"].Address, Source: netip.MustParseAddr("fd00::1"), PeerASN: 4200000000, LocalASN: 64513, MultihopTTL: 3, HoldTime: 9, KeepaliveTime: 3, ConnectRetryTime: 1, IPv4: true, IPv6: true}},
+		{Name: "tor", NextHop6: netip.MustParseAddr("fd00::1"), Session: Session{Address: s.Peers["tor"].Address, Source: netip.MustParseAddr("10.0.0.1"), PeerASN: 64500, LocalASN: 64512, HoldTime: 90, KeepaliveTime: 30, ConnectRetryTime: 5, IPv4: true, IPv6: true}},
 	}
 	if !reflect.DeepEqual(got.Peers, want) {
 		t.Errorf("peers %+v\nwant  %+v", got.Peers, want)
