@@ -75,3 +75,35 @@ func TestCrash(t *testing.T) {
 		})
 	}
 }
+
+// A node that is gone, and not only its agent, is no restart: nothing closes the connection, so the hold timer expires at the
+// router, and the routes go with that. (RFC 8538, which would keep them even then, is not offered.)
+func TestLostNode(t *testing.T) {
+	for name, router := range map[string]func(t *testing.T) (h *netlab.Host, has func(...string)){
+		"BIRD": func(t *testing.T) (*netlab.Host, func(...string)) {
+			r := connected(t, 0)
+			r.start(fmt.Sprintf(birdSession, birdRestart))
+			return r.Host, r.has
+		},
+		"FRR": func(t *testing.T) (*netlab.Host, func(...string)) {
+			r := connectedFRR(t)
+			r.start(fmt.Sprintf(frrNeighbor, "bgp graceful-restart"))
+			return r.Host, r.has
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, has := router(t)
+			s := newSpeaker(t)
+			p := crashPeer()
+			p.Session.HoldTime, p.Session.KeepaliveTime = 3, 1
+			set(t, s, wanted([]plan.Peer{p}, "192.0.2.1/32", "2001:db8::1/128"))
+			has("192.0.2.1/32 via 10.0.0.1", "2001:db8::1/128 via fd00::1")
+			h.Run("nft add table inet cut")
+			h.Run("nft add chain inet cut in { type filter hook input priority 0 ; policy drop ; }")
+			h.Run("nft add chain inet cut out { type filter hook output priority 0 ; policy drop ; }")
+			h.Run("nft add rule inet cut in iif lo accept")
+			h.Run("nft add rule inet cut out oif lo accept")
+			has()
+		})
+	}
+}

@@ -82,8 +82,8 @@ func handshake(c net.Conn) {
 	time.Sleep(50 * time.Millisecond) // what follows is for the established session
 }
 
-// update is an UPDATE with path attributes and prefixes of 24 bits from 20.0.0.0 on.
-func update(attributes []byte, first, n int) []byte {
+// updateMessage is an UPDATE with path attributes and prefixes of 24 bits from 20.0.0.0 on.
+func updateMessage(attributes []byte, first, n int) []byte {
 	body := []byte{0, 0}
 	body = binary.BigEndian.AppendUint16(body, uint16(len(attributes)))
 	body = append(body, attributes...)
@@ -131,7 +131,7 @@ func TestBadRouters(t *testing.T) {
 		"hold time of a second":  {write(openMessage(4, 1, nil)), FailedSent, "OPEN Message Error"},
 		"parameters cut short":   {write(openMessage(4, 90, []byte{2, 200, 1, 4})), FailedSent, "NOTIFICATION"},
 		"KEEPALIVE for an OPEN":  {write(keepalive()), FailedReceived, "NOTIFICATION"},
-		"UPDATE for an OPEN":     {write(update(goodAttributes(), 0, 1)), FailedSent, "NOTIFICATION"},
+		"UPDATE for an OPEN":     {write(updateMessage(goodAttributes(), 0, 1)), FailedSent, "NOTIFICATION"},
 		"unknown type":           {write(message(77, nil)), FailedSent, "NOTIFICATION"},
 		"noise in the session":   {established(bytes.Repeat([]byte{1}, 100)), FailedSent, "Message Header Error"},
 		"attributes too long":    {established(message(bgp.BGP_MSG_UPDATE, []byte{0, 0, 0xff, 0xff})), FailedSent, "UPDATE Message Error"},
@@ -214,7 +214,7 @@ func TestMillionRoutes(t *testing.T) {
 	f := fake(t, func(c net.Conn) {
 		handshake(c)
 		for i := 0; i < total; i += perMessage {
-			if _, err := c.Write(update(goodAttributes(), i, perMessage)); err != nil {
+			if _, err := c.Write(updateMessage(goodAttributes(), i, perMessage)); err != nil {
 				return
 			}
 			sent.Add(perMessage)
@@ -254,7 +254,7 @@ func TestReceivedRoutesAreNotUsed(t *testing.T) {
 	f := fake(t, func(c net.Conn) {
 		handshake(c)
 		for i := range 10 {
-			_, _ = c.Write(update(goodAttributes(), i*100, 100))
+			_, _ = c.Write(updateMessage(goodAttributes(), i*100, 100))
 		}
 		_, _ = io.Copy(io.Discard, c)
 	})
