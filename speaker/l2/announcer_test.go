@@ -41,13 +41,14 @@ type announcerTest struct {
 	*announcer
 	wire     *fakeWire
 	owned    atomic.Pointer[respond.Owned]
-	doubtful []netip.Addr
+	doubtful atomic.Pointer[[]netip.Addr]
 }
 
 func runAnnouncer(t *testing.T, gateways int, owned respond.Owned) *announcerTest {
 	x := &announcerTest{wire: &fakeWire{start: time.Now(), gateways: gateways, frames: map[notice]int{}, last: map[notice]time.Duration{}}}
 	x.owned.Store(&owned)
-	x.announcer = newAnnouncer(func() respond.Owned { return *x.owned.Load() }, x.wire, newBucket(DefaultRate, DefaultBurst), func() []netip.Addr { return x.doubtful })
+	x.doubtful.Store(new([]netip.Addr))
+	x.announcer = newAnnouncer(func() respond.Owned { return *x.owned.Load() }, x.wire, newBucket(DefaultRate, DefaultBurst), func() []netip.Addr { return *x.doubtful.Load() })
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
 	go x.run(ctx)
@@ -70,7 +71,7 @@ func TestAnnouncer(t *testing.T) {
 		x.take([]netip.Addr{b})
 		x.sleep(2 * time.Second)
 		x.owned.Store(&respond.Owned{b: {}}) // a is given up after four seconds
-		x.doubtful = []netip.Addr{b}
+		x.doubtful.Store(&[]netip.Addr{b})
 		x.sleep(time.Minute)
 		var want []string
 		for _, s := range []string{"1@0s", "1@1s", "2@2s", "1@3s", "2@3s", "2@5s", "2@12s"} {
