@@ -1,6 +1,7 @@
 package l2
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -22,8 +23,6 @@ type groups struct {
 	sockets []groupSocket
 	// joined says on which socket each group is.
 	joined map[netip.Addr]int
-	// complete is false while some could not be joined.
-	complete bool
 }
 
 type groupSocket struct {
@@ -36,9 +35,8 @@ func newGroups(ifindex int) *groups {
 }
 
 // set joins and leaves so that exactly the groups of the addresses are joined. Groups that could not be joined are in the
-// error and are tried again with the next set.
-func (g *groups) set(owned respond.Owned) error {
-	g.complete = false
+// error and are tried again with the next set. When ctx ends it gives up.
+func (g *groups) set(ctx context.Context, owned respond.Owned) error {
 	wanted := map[netip.Addr]netip.Addr{}
 	for a := range owned {
 		wanted[packet.SolicitedNode(a)] = a
@@ -55,12 +53,14 @@ func (g *groups) set(owned respond.Owned) error {
 		if _, ok := g.joined[group]; ok {
 			continue
 		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if err := g.join(group); err != nil {
 			// The rest would fail likewise; one example is enough.
 			return fmt.Errorf("join multicast group %s of %s (%d of %d joined): %w", group, addr, len(g.joined), len(wanted), err)
 		}
 	}
-	g.complete = true
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package l2
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -294,10 +295,10 @@ func openFiles(t *testing.T) int {
 	return len(entries)
 }
 
-// More groups than one socket can hold are joined, and left again.
+// More groups than one socket can hold are joined on one interface, and left again.
 func TestManyGroups(t *testing.T) {
 	here, _, link := lan(t)
-	const n = 3000
+	const n = 10000
 	owned := respond.Owned{}
 	theirs := map[string]bool{} // the groups of owned; the host joins some for its own addresses, at times of its own
 	for a := vip6; len(owned) < n; a = a.Next() {
@@ -315,16 +316,19 @@ func TestManyGroups(t *testing.T) {
 	}
 	g := newGroups(link.Index)
 	defer g.close()
-	if err := g.set(owned); err != nil {
+	start := time.Now()
+	if err := g.set(t.Context(), owned); err != nil {
 		t.Fatal(err)
 	}
+	t.Logf("%d groups joined in %s", n, time.Since(start))
 	if got := memberships(); got != n || len(g.sockets) < 2 {
 		t.Errorf("%d groups on %d sockets, want %d on several", got, len(g.sockets), n)
 	}
-	if err := g.set(nil); err != nil || memberships() != 0 {
+	before := len(g.sockets)
+	if err := g.set(t.Context(), nil); err != nil || memberships() != 0 {
 		t.Errorf("%d groups are left, %v", memberships(), err)
 	}
-	if err := g.set(owned); err != nil || len(g.sockets) > 3 {
+	if err := g.set(t.Context(), owned); err != nil || len(g.sockets) > before {
 		t.Errorf("again: %d sockets, %v", len(g.sockets), err)
 	}
 }
@@ -333,8 +337,36 @@ func TestGroupsThatCannotBeJoined(t *testing.T) {
 	netlab.Require(t)
 	g := newGroups(4000)
 	defer g.close()
-	err := g.set(respond.Owned{vip6: {}})
+	err := g.set(t.Context(), respond.Owned{vip6: {}})
 	if err == nil || !strings.Contains(err.Error(), "join multicast group ff02::1:ff00:100 of fd00::100 (0 of 1 joined)") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// Groups that cannot be joined are told by the Sets that follow, and are joined as soon as that is possible.
+func TestJoinerTriesAgain(t *testing.T) {
+	netlab.Require(t)
+	failures := make(chan struct{}, 10)
+	j := newJoiner(4000, func() { failures <- struct{}{} })
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { j.run(ctx); close(ended) }()
+	if err := j.set(respond.Owned{vip6: {}}); err != nil {
+		t.Error(err)
+	}
+	<-failures
+	for range 3 {
+		if err := j.set(respond.Owned{vip6: {}}); err == nil {
+			t.Error("no error")
+		}
+	}
+	if err := j.set(nil); err == nil { // that of the last time
+		t.Error("no error")
+	}
+	netlab.Eventually(t, "there is nothing to join any more", func() bool { return j.set(nil) == nil })
+	cancel()
+	<-ended
+	if len(failures) > 0 {
+		t.Error("a failure is told twice")
 	}
 }

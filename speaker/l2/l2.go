@@ -61,6 +61,8 @@ type shared struct {
 	seen     *duplicates
 	// live are the listeners, for who must not wait for a Set.
 	live atomic.Pointer[[]*listener]
+	// leaving are the joiners, which take their time to end.
+	leaving sync.WaitGroup
 }
 
 // protocol is what a listener speaks.
@@ -202,6 +204,7 @@ func (s *Speaker) Duplicates() []Duplicate { return s.shared.seen.list() }
 // Close stops answering.
 func (s *Speaker) Close() {
 	_ = s.Set(context.Background(), nil, plan.Neighbours{})
+	s.shared.leaving.Wait()
 }
 
 // Stats returns what was counted since New.

@@ -28,9 +28,10 @@ type listener struct {
 	gateways atomic.Pointer[[]netip.Addr]
 	// filtered is false while the filter is not that of owned.
 	filtered bool
-	groups   *groups
-	burst    *announcer
-	watch    *watch
+	// groups is nil for ARP.
+	groups *joiner
+	burst  *announcer
+	watch  *watch
 
 	err  atomic.Pointer[error]
 	stop context.CancelFunc
@@ -46,7 +47,7 @@ func listen(key segment, sh *shared) (*listener, error) {
 	l.owned.Store(&respond.Owned{})
 	l.gateways.Store(&[]netip.Addr{})
 	if key.proto == ndp {
-		l.groups = newGroups(key.link.Index)
+		l.groups = newJoiner(key.link.Index, sh.Broken)
 	}
 	owned := func() respond.Owned { return *l.owned.Load() }
 	l.burst = newAnnouncer(owned, &voice{listener: l, out: socket.sender(true)}, newBucket(sh.Rate, sh.Burst), l.review)
@@ -60,6 +61,9 @@ func listen(key segment, sh *shared) (*listener, error) {
 	l.wg.Go(func() { l.read(ctx) })
 	l.wg.Go(func() { l.burst.run(ctx) })
 	l.wg.Go(func() { l.watch.run(ctx) })
+	if l.groups != nil {
+		sh.leaving.Go(func() { l.groups.run(ctx) })
+	}
 	return l, nil
 }
 
@@ -72,15 +76,14 @@ func (l *listener) set(owned respond.Owned, fresh []netip.Addr) error {
 			taken = append(taken, a)
 		}
 	}
-	changed := len(taken) > 0 || len(owned) != len(before)
 	l.owned.Store(&owned)
 	var err error
-	if changed || !l.filtered {
+	if len(taken) > 0 || len(owned) != len(before) || !l.filtered {
 		err = l.setFilter(owned)
 	}
 	l.burst.take(taken)
 	l.burst.probe(fresh)
-	if l.groups != nil && (changed || !l.groups.complete) {
+	if l.groups != nil {
 		err = errors.Join(err, l.groups.set(owned))
 	}
 	return err
@@ -103,9 +106,6 @@ func (l *listener) close() {
 	l.stop()
 	_ = l.socket.conn.Close()
 	l.wg.Wait()
-	if l.groups != nil {
-		l.groups.close()
-	}
 }
 
 // failure returns why the listener stopped by itself, nil while it works.

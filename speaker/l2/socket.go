@@ -42,7 +42,22 @@ func open(key segment) (*socket, error) {
 		_ = conn.Close()
 		return nil, fmt.Errorf("open packet socket: %w", err)
 	}
-	return &socket{conn, raw}, nil
+	s := &socket{conn, raw}
+	s.enlarge()
+	return s, nil
+}
+
+// receiveBuffer holds the requests of a tenth of a second when ten thousand come in one: the agent may have to wait for a
+// processor.
+const receiveBuffer = 2 << 20
+
+// enlarge makes the receive buffer larger, as far as the agent may.
+func (s *socket) enlarge() {
+	_ = s.raw.Control(func(fd uintptr) { // without it, the default does for most
+		if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
+			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
+		}
+	})
 }
 
 // reader reads frames without allocating.

@@ -1,0 +1,166 @@
+package l2
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	mdpacket "github.com/mdlayher/packet"
+	"golang.org/x/sys/unix"
+
+	"github.com/seamark-io/seamark/speaker/internal/netlab"
+	"github.com/seamark-io/seamark/speaker/l2/packet"
+	"github.com/seamark-io/seamark/speaker/l2/respond"
+	"github.com/seamark-io/seamark/speaker/plan"
+)
+
+// pair is a link of which this process has both ends.
+func pair(t testing.TB) (near, far plan.Link) {
+	here := netlab.Here(t)
+	here.Run("ip link add near type veth peer name far")
+	t.Cleanup(func() { _, _ = here.Try("ip link del near") })
+	for _, end := range []string{"near", "far"} {
+		here.Sysctl("ipv6.conf."+end+".disable_ipv6", 1) // it would talk in between
+		here.Run("ip link set " + end + " up")
+	}
+	netlab.Eventually(t, "the link is up", func() bool { return strings.Contains(here.Run("ip link show near"), "LOWER_UP") })
+	return linkOf(t, "near"), linkOf(t, "far")
+}
+
+// thousands returns wanted addresses of a link, as they come when a pool of n is used up.
+func thousands(n int, l plan.Link) (out []plan.L2) {
+	for a := netip.MustParseAddr("10.1.0.0"); len(out) < n; a = a.Next() {
+		out = append(out, plan.L2{Addr: a, Link: l})
+	}
+	return out
+}
+
+// 10,000 requests a second on a LAN with 10,000 VIPs: the time from a request to its answer. The figures are for reading,
+// not to pass or fail: the machine may be busy.
+func BenchmarkAnswer_10000_VIPs_10000_requests_a_second(b *testing.B) {
+	near, far := pair(b)
+	s := New(Config{Rate: 1, Burst: 1}) // it must not be the announcements that are measured
+	b.Cleanup(s.Close)
+	wanted := thousands(10000, far)
+	if err := s.Set(b.Context(), wanted, plan.Neighbours{}); err != nil {
+		b.Fatal(err)
+	}
+	in := rawSocket(b, near)
+	sent := make([]time.Time, len(wanted))
+	var took []time.Duration
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		buf := make([]byte, 2048)
+		for {
+			n, _, err := in.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			if a, err := packet.ParseARP(buf[:n]); err == nil && a.Op == packet.Reply && a.Dst == near.MAC {
+				at := int(binary.BigEndian.Uint16(buf[30:32])) // the last half of the sender's address: its number
+				took = append(took, time.Since(sent[at]))
+			}
+		}
+	}()
+	out := rawSocketOf(b, near, unix.ETH_P_ARP)
+	const interval = 100 * time.Microsecond
+	next := time.Now()
+	for i := 0; b.Loop(); i = (i + 7919) % len(wanted) { // scattered
+		frame := packet.AppendARP(nil, &packet.ARP{Dst: packet.Broadcast, Op: packet.Request, SenderMAC: near.MAC, Sender: netip.MustParseAddr("10.0.0.2"), Target: wanted[i].Addr})
+		for time.Now().Before(next) {
+			time.Sleep(time.Until(next))
+		}
+		next = next.Add(interval)
+		if time.Since(next) > time.Second {
+			b.Fatal("the machine is too busy for 10,000 requests a second")
+		}
+		sent[i] = time.Now()
+		send(b, out, frame)
+	}
+	time.Sleep(100 * time.Millisecond)
+	_ = in.Close()
+	<-done
+	slices.Sort(took)
+	if len(took) == 0 {
+		b.Fatal("no answers")
+	}
+	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
+	b.ReportMetric(float64(took[len(took)-1].Microseconds()), "max-µs")
+	b.ReportMetric(100*float64(len(took))/float64(b.N), "%answered")
+}
+
+func rawSocketOf(t testing.TB, l plan.Link, ethertype int) *mdpacket.Conn {
+	t.Helper()
+	conn, err := mdpacket.Listen(&net.Interface{Index: l.Index}, mdpacket.Raw, ethertype, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// How long it takes until a thousand addresses that were taken are on the wire, with a gateway: from Set to the last frame.
+func BenchmarkTake_1000_VIPs(b *testing.B) {
+	near, far := pair(b)
+	gateway := netip.MustParseAddr("10.0.0.2")
+	gateways := plan.Neighbours{Gateways: []netip.Addr{gateway}}
+	wanted := thousands(1000, far)
+	b.ReportAllocs()
+	for b.Loop() {
+		s := New(Config{Neighbour: func(int, netip.Addr) (plan.MAC, bool) { return near.MAC, true }})
+		if err := s.Set(b.Context(), wanted, gateways); err != nil {
+			b.Fatal(err)
+		}
+		for {
+			if a, _ := s.Stats(); a.Gratuitous >= 3000 {
+				break
+			}
+			time.Sleep(50 * time.Microsecond)
+		}
+		b.StopTimer()
+		s.Close()
+		b.StartTimer()
+	}
+}
+
+// What a frame costs that is sent in batches.
+func BenchmarkGratuitous_10000_VIPs(b *testing.B) {
+	_, far := pair(b)
+	l, err := listen(segment{far, arp}, New(Config{}).shared)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.close()
+	owned := respond.Owned{}
+	var addrs []netip.Addr
+	for _, w := range thousands(10000, far) {
+		owned[w.Addr] = struct{}{}
+		addrs = append(addrs, w.Addr)
+	}
+	l.owned.Store(&owned)
+	v := &voice{listener: l, out: l.socket.sender(true)}
+	b.ReportAllocs()
+	for b.Loop() {
+		v.send(again, addrs)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/10000, "ns/frame")
+}
+
+// What a Set costs that changes one address of 10,000.
+func BenchmarkSet_10000_VIPs(b *testing.B) {
+	_, far := pair(b)
+	s := New(Config{Rate: 1, Burst: 1})
+	b.Cleanup(s.Close)
+	wanted := thousands(10000, far)
+	for n := 0; b.Loop(); n++ {
+		if err := s.Set(b.Context(), wanted[:len(wanted)-n%2], plan.Neighbours{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
