@@ -31,9 +31,11 @@ type Watcher struct {
 	ifaces   []plan.Interface
 	gateways []netip.Addr
 
-	// up and ups belong to Run: whether each interface, by index, was last seen up, and how often it came up.
-	up  map[int]bool
-	ups map[int]uint32
+	// up and ups belong to Run: whether each interface, by index, was last seen up, and how often it came up. lost counts how
+	// often events were lost: each may have been an interface that went down and came up.
+	lost uint32
+	up   map[int]bool
+	ups  map[int]uint32
 }
 
 // New returns a Watcher that knows nothing until Run.
@@ -67,9 +69,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		}
 		w.log.Warn("watching network interfaces failed: trying again", "err", err)
 		// Events were lost, perhaps of a link that went down and came up: announce everything anew.
-		for i := range w.ups {
-			w.ups[i]++
-		}
+		w.lost++
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -123,7 +123,7 @@ func (w *Watcher) watch(ctx context.Context) error {
 			if !ok {
 				return errors.New("link events ended")
 			}
-			w.saw(u.Attrs())
+			w.note(u)
 		case _, ok := <-addrs:
 			if !ok {
 				return errors.New("address events ended")
@@ -149,7 +149,7 @@ func (w *Watcher) catchUp(links <-chan netlink.LinkUpdate, addrs <-chan netlink.
 			if !ok {
 				return // the next receive reports it
 			}
-			w.saw(u.Attrs())
+			w.note(u)
 		case <-addrs:
 		default:
 			return
@@ -188,6 +188,16 @@ func defaultGateways() ([]netip.Addr, error) {
 	}
 	slices.SortFunc(out, netip.Addr.Compare)
 	return slices.Compact(out), nil
+}
+
+func (w *Watcher) note(u netlink.LinkUpdate) {
+	if u.Header.Type == unix.RTM_DELLINK && u.IfInfomsg.Family == unix.AF_UNSPEC { // with a family: it left a bridge
+		// Nothing of it comes back: an index is not used again before all others have been. Pods come and go all the time.
+		delete(w.up, int(u.Index))
+		delete(w.ups, int(u.Index))
+		return
+	}
+	w.saw(u.Attrs())
 }
 
 func (w *Watcher) saw(l *netlink.LinkAttrs) {
@@ -230,7 +240,7 @@ func (w *Watcher) refresh() error {
 			continue // the many interfaces of pods
 		}
 		i := plan.Interface{
-			Link:     plan.Link{Index: a.Index, Name: a.Name, Ups: w.ups[a.Index]},
+			Link:     plan.Link{Index: a.Index, Name: a.Name, Ups: w.ups[a.Index] + w.lost},
 			Prefixes: prefixes[a.Index],
 			Up:       w.up[a.Index],
 		}

@@ -337,6 +337,10 @@ func TestPing(t *testing.T) {
 	if got := Build(s, f).Ping; !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
+	s.Pools["pool"].Silent = true
+	if got := Build(s, f).Ping.VIPs; len(got) > 0 {
+		t.Errorf("addresses of a pool that does not answer: %v", got)
+	}
 }
 
 func manyVIPs(nodes int) (*cluster.Snapshot, Facts) {
