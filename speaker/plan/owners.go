@@ -76,7 +76,7 @@ func (b *builder) electOwners(uses []use) []LAN {
 	var lans []LAN
 	for _, e := range elections {
 		lans = append(lans, e.LAN)
-		for i, owner := range elect.Assign(e.items) {
+		for i, owner := range b.assign(e.Subnet, e.items) {
 			e.uses[i].owner = owner
 		}
 	}
@@ -84,6 +84,19 @@ func (b *builder) electOwners(uses []use) []LAN {
 		return cmp.Or(x.Subnet.Addr().Compare(y.Subnet.Addr()), cmp.Compare(x.Subnet.Bits(), y.Subnet.Bits()))
 	})
 	return lans
+}
+
+// assign returns the owners of the items of a subnet. As long as nobody knows who holds what there, each is elected by itself:
+// balanced together, one that comes or goes could move any of the others.
+func (b *builder) assign(subnet netip.Prefix, items []elect.Item) []string {
+	if len(b.facts.Segments[subnet].Members) > 0 {
+		return elect.Assign(items)
+	}
+	var owners []string
+	for i := range items {
+		owners = append(owners, elect.Assign(items[i:i+1])...)
+	}
+	return owners
 }
 
 func (b *builder) membersOf(subnet netip.Prefix) []string {
