@@ -87,7 +87,7 @@ bench-provider: packages images bin/bench bin/lab ## Giving out addresses, in a 
 ## Keep it in order
 .PHONY: lint generate verify clean
 lint: ## go vet, golangci-lint, go mod tidy
-	for module in . integration integration/cmd/kube integration/images/coredns; do $(GO) -C $$module vet ./... || exit 1; done
+	for module in . integration integration/cmd/kube integration/images/coredns; do $(GO) -C $$module vet $(GOFLAGS) ./... || exit 1; done
 	$(GOLANGCI_LINT) run ./...
 	cd integration && $(GOLANGCI_LINT) run ./...
 	for module in . integration integration/cmd/kube integration/images/coredns; do $(GO) -C $$module mod tidy -diff || exit 1; done
