@@ -66,7 +66,7 @@ func build(t testing.TB, snap *cluster.Snapshot) ruleset.Ruleset {
 func nft(t testing.TB, h *nstest.Host, args ...string) string {
 	t.Helper()
 	if _, err := exec.LookPath("nft"); err != nil {
-		t.Skip("needs the program nft")
+		t.Fatal("nft is not installed: run hack/install-packages (Debian package nftables)")
 	}
 	var out []byte
 	var err error
