@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -65,16 +66,29 @@ func TestParseAsk(t *testing.T) {
 
 func FuzzParseAsk(f *testing.F) {
 	for _, s := range []string{"", "192.0.2.7", "192.0.2.7,2001:db8::7", "fe80::1%eth0", "::ffff:192.0.2.7", "192.0.2.7,", "192.0.2.256", "192.0.2.7,192.0.2.7", "[::1]", "١٩٢.0.2.7"} {
-		f.Add(s, "192.0.2.7", "")
-		f.Add("", s, s)
+		f.Add(s, "192.0.2.7", "", "a", "", "")
+		f.Add("", s, s, "", " a ", "true")
+		f.Add("", "", s, s, "b", s)
 	}
-	f.Fuzz(func(t *testing.T, ours, metallb, field string) {
-		ask, notices, problem := ParseAsk(map[string]string{AnnotationAddresses: ours, "metallb.io/loadBalancerIPs": metallb}, field)
-		if problem != nil && len(ask.Addresses) > 0 {
-			t.Fatalf("both a problem and addresses: %v, %v", problem, ask)
+	f.Fuzz(func(t *testing.T, ours, metallb, field, pool, otherPool, reassign string) {
+		ask, notices, problem := ParseAsk(map[string]string{
+			AnnotationAddresses: ours, metallbAddresses: metallb, AnnotationPool: pool, metallbPool: otherPool, AnnotationReassign: reassign,
+		}, field)
+		if problem != nil && (problem.Reason != InvalidRequest || problem.Message == "") {
+			t.Fatalf("problem %+v", problem)
 		}
-		if len(notices) > 2 {
+		if len(notices) > 3 {
 			t.Fatalf("more notices than places: %q", notices)
+		}
+		if ask.Pool != cmp.Or(strings.TrimSpace(pool), strings.TrimSpace(otherPool)) {
+			t.Fatalf("the pool is %q, of %q and %q", ask.Pool, pool, otherPool)
+		}
+		if ask.Reassign != (strings.TrimSpace(reassign) == "true") {
+			t.Fatalf("reassign is %t, of %q", ask.Reassign, reassign)
+		}
+		addresses := cmp.Or(strings.TrimSpace(ours), strings.TrimSpace(metallb), strings.TrimSpace(field))
+		if problem == nil && (len(ask.Addresses) > 0) != (addresses != "") {
+			t.Fatalf("%q are the addresses %v", addresses, ask.Addresses)
 		}
 		var written []string
 		seen := map[cluster.Family]bool{}
@@ -85,13 +99,49 @@ func FuzzParseAsk(f *testing.F) {
 			seen[cluster.FamilyOf(a)] = true
 			written = append(written, a.String())
 		}
-		// What was understood reads back as the same.
-		again, _, problem := ParseAsk(map[string]string{AnnotationAddresses: strings.Join(written, ",")}, "")
-		if problem != nil || !slices.Equal(again.Addresses, ask.Addresses) {
-			t.Fatalf("%v reads back as %v, %v", ask.Addresses, again.Addresses, problem)
-		}
-		if _, err := netip.ParseAddr(strings.TrimSpace(ours)); err == nil && problem == nil && strings.TrimSpace(ours) != "" && len(ask.Addresses) > 1 {
+		if _, err := netip.ParseAddr(addresses); err == nil && len(ask.Addresses) > 1 {
 			t.Fatalf("one address became %v", ask.Addresses)
+		}
+		// What was understood reads back as the same.
+		again, notices, problem := ParseAsk(map[string]string{AnnotationAddresses: strings.Join(written, ","), AnnotationPool: ask.Pool}, "")
+		if problem != nil || len(notices) > 0 || !slices.Equal(again.Addresses, ask.Addresses) || again.Pool != ask.Pool {
+			t.Fatalf("%+v reads back as %+v, %v, %v", ask, again, notices, problem)
+		}
+	})
+}
+
+func FuzzParseSharing(f *testing.F) {
+	for _, s := range []string{"", "k", " k ", "a,b", "b, a,,a", ",", "\xff", strings.Repeat("k", maxSharingKey+1)} {
+		f.Add(s, "", "a,b")
+		f.Add("", s, "")
+		f.Add("k", "other", s)
+	}
+	f.Fuzz(func(t *testing.T, ours, metallb, namespaces string) {
+		sharing, notices, problem := ParseSharing(map[string]string{AnnotationSharingKey: ours, metallbSharing: metallb, AnnotationSharingNamespaces: namespaces})
+		key := cmp.Or(strings.TrimSpace(ours), strings.TrimSpace(metallb))
+		if len(notices) > 1 {
+			t.Fatalf("more notices than places: %q", notices)
+		}
+		if tooLong := len(key) > maxSharingKey; tooLong != (problem != nil) || tooLong && (problem.Reason != InvalidRequest || sharing.Key != "") {
+			t.Fatalf("a key of %d bytes: %+v, %v", len(key), sharing, problem)
+		}
+		if problem != nil {
+			return
+		}
+		if sharing.Key != key {
+			t.Fatalf("the key is %q, want %q", sharing.Key, key)
+		}
+		if !slices.IsSorted(sharing.Namespaces) || len(slices.Compact(slices.Clone(sharing.Namespaces))) != len(sharing.Namespaces) {
+			t.Fatalf("namespaces %q", sharing.Namespaces)
+		}
+		for name := range strings.SplitSeq(namespaces, ",") {
+			if name = strings.TrimSpace(name); name != "" && !slices.Contains(sharing.Namespaces, name) {
+				t.Fatalf("namespaces %q: %q is missing", sharing.Namespaces, name)
+			}
+		}
+		again, _, problem := ParseSharing(map[string]string{AnnotationSharingKey: sharing.Key, AnnotationSharingNamespaces: strings.Join(sharing.Namespaces, ",")})
+		if problem != nil || again.Key != sharing.Key || !slices.Equal(again.Namespaces, sharing.Namespaces) {
+			t.Fatalf("%+v reads back as %+v, %v", sharing, again, problem)
 		}
 	})
 }
