@@ -194,7 +194,7 @@ func allocationOf(s *corev1.Service) (status, why string) {
 
 // notAllocated returns nil if the condition says that a Service has not what it wants, in these words among others.
 func (ns *namespace) notAllocated(service string, words ...string) error {
-	s, err := cluster.client.CoreV1().Services(ns.name).Get(ns.t.Context(), service, metav1.GetOptions{})
+	s, err := cluster.client.CoreV1().Services(ns.name).Get(contextOf(ns.t), service, metav1.GetOptions{})
 	if err != nil {
 		return err
 	}

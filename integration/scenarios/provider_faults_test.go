@@ -229,8 +229,8 @@ func TestAPIServerGone(t *testing.T) {
 	if err := cluster.Kill(contextOf(t), "cp", "kube-apiserver"); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cluster.StartNode(context.Background(), "cp") })
-	time.Sleep(apiGone)
+	putBack(t, func(ctx context.Context) { _ = cluster.StartNode(ctx, "cp") })
+	pause(t, apiGone)
 	if err := traffic.end(); err != nil {
 		t.Errorf("traffic while the API server was gone: %v", err)
 	}
@@ -267,7 +267,7 @@ func TestAPIServerGone(t *testing.T) {
 		t.Error("it did not go in the middle")
 	}
 	awaitHealthy(t)
-	awaitController(t)
+	awaitController(t, leadership{renewed: back})
 	client.hears(at, "hostname")
 	ns.deleteServices()
 }

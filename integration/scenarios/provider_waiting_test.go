@@ -38,9 +38,9 @@ func TestWaiting(t *testing.T) {
 	for _, name := range names {
 		ns.createService(ns.balancer(name))
 		await(t, changeLimit, name+" waits", func(context.Context) error { return ns.notAllocated(name, "PoolExhausted") })
-		time.Sleep(1100 * time.Millisecond) // creation times have seconds
+		pause(t, 1100*time.Millisecond) // creation times have seconds
 	}
-	time.Sleep(waitingTime)
+	pause(t, waitingTime)
 	ns.consistent(names...)
 	for _, name := range names {
 		ns.warnedOnce(name)

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -57,8 +59,14 @@ func (a *app) exec() *cobra.Command {
 	return cmd
 }
 
+// exitStatus is what "lab exec" ends with, after its command.
+type exitStatus int
+
+func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
+
 // runForwarding runs a command to its end. The command decides what a signal means:
 // those of our terminal it gets as we do, and what else asks us to end is passed on.
+// If it fails the error is its [exitStatus], as a shell tells it.
 func runForwarding(c *exec.Cmd) error {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGHUP)
@@ -78,7 +86,15 @@ func runForwarding(c *exec.Cmd) error {
 			}
 		}
 	}()
-	return c.Wait()
+	err := c.Wait()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return err
+	}
+	if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return exitStatus(128 + int(status.Signal()))
+	}
+	return exitStatus(exit.ExitCode())
 }
 
 func (a *app) logs() *cobra.Command {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 
 	"github.com/spf13/cobra"
@@ -23,8 +22,8 @@ func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
 	defer stop()
 	err := newCommand().ExecuteContext(ctx)
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.Exited() {
-		return exit.ExitCode() // of the command that "lab exec" ran
+	if status := exitStatus(0); errors.As(err, &status) {
+		return int(status)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "lab:", err)
