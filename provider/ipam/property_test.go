@@ -127,7 +127,9 @@ func (w *world) step() error {
 
 // ask has a Service tell what it wants, and checks what it is answered.
 func (w *world) ask(r Request) error {
-	w.describe(r)
+	if err := w.describe(r); err != nil {
+		return err
+	}
 	want := w.decide(r)
 	got := w.x.Decide(r)
 	if err := w.compare(r, got, want); err != nil {

@@ -275,13 +275,35 @@ func (w *world) restore() {
 	w.hold(a, c)
 }
 
-func (w *world) describe(r Request) {
-	w.x.Describe(r)
+// describe tells what a Service wants, and checks what that is to others.
+func (w *world) describe(r Request) error {
+	before := seenByOthers(w.services[r.Service])
 	if r.Invalid != nil {
 		delete(w.services, r.Service)
 	} else {
 		w.services[r.Service] = r
 	}
+	after := seenByOthers(w.services[r.Service])
+	if news := w.x.Describe(r); news != (before != after) {
+		return fmt.Errorf("news to others: %t; of %+v they saw %q, now %q", news, r, before, after)
+	}
+	for s, r := range w.services {
+		if counts := seenByOthers(r) != ""; counts != slices.Contains(w.x.Described(), s) || w.x.Shares(s) != (r.Sharing.Key != "") {
+			return fmt.Errorf("described are %v; does %s count for others: %t; does it share: %t", w.x.Described(), s, counts, w.x.Shares(s))
+		}
+	}
+	return nil
+}
+
+// seenByOthers is what of a request matters to others, as text.
+func seenByOthers(r Request) (text string) {
+	if r.Sharing.Key != "" {
+		text = fmt.Sprintf("shares %q %q %v", r.Sharing.Terms, r.Sharing.Namespaces, r.Ports)
+	}
+	if len(r.Ask.Addresses) > 0 {
+		text += fmt.Sprintf(" asks for %v %v %v", r.Ask.Addresses, r.Labels, r.NamespaceLabels)
+	}
+	return text
 }
 
 // request is what a Service could want: something new, or what it wants already with one thing changed.
