@@ -51,6 +51,8 @@ func (p *Provider) EnsureLoadBalancer(ctx context.Context, _ string, svc *corev1
 	p.left.put(r.Service, left{e.left, start})
 	if e.wrote {
 		p.metrics.allocated(time.Since(start))
+	} else {
+		p.metrics.decided(time.Since(start))
 	}
 	d := e.Decision
 	p.tell(svc, r, d, notices)

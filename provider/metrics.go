@@ -12,6 +12,7 @@ import (
 // metrics are what is counted as it happens; what there is at one moment is collected when somebody asks.
 type metrics struct {
 	duration  prometheus.Histogram
+	decision  prometheus.Histogram
 	conflicts prometheus.Counter
 
 	addresses, waiting *prometheus.Desc
@@ -23,6 +24,11 @@ func newMetrics() metrics {
 			Name:    "seamark_allocation_duration_seconds",
 			Help:    "Time to give a Service its addresses: from the call of the service controller to the last VIP written.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
+		}),
+		decision: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "seamark_allocation_decision_seconds",
+			Help:    "Time to decide which addresses a Service has, without requests to the API server: calls that made some before the decision was final are left out.",
+			Buckets: prometheus.ExponentialBuckets(0.00001, 4, 10),
 		}),
 		conflicts: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "seamark_allocation_conflicts_total",
@@ -37,11 +43,14 @@ func newMetrics() metrics {
 
 func (m *metrics) allocated(d time.Duration) { m.duration.Observe(d.Seconds()) }
 
+func (m *metrics) decided(d time.Duration) { m.decision.Observe(d.Seconds()) }
+
 func (m *metrics) clashed() { m.conflicts.Inc() }
 
 // Describe is that of a prometheus.Collector.
 func (p *Provider) Describe(c chan<- *prometheus.Desc) {
 	p.metrics.duration.Describe(c)
+	p.metrics.decision.Describe(c)
 	p.metrics.conflicts.Describe(c)
 	c <- p.metrics.addresses
 	c <- p.metrics.waiting
@@ -50,6 +59,7 @@ func (p *Provider) Describe(c chan<- *prometheus.Desc) {
 // Collect is that of a prometheus.Collector.
 func (p *Provider) Collect(c chan<- prometheus.Metric) {
 	p.metrics.duration.Collect(c)
+	p.metrics.decision.Collect(c)
 	p.metrics.conflicts.Collect(c)
 	if !p.isReady() {
 		return // another replica leads, and knows
