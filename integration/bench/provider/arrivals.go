@@ -34,18 +34,39 @@ type arrival struct {
 
 // arrivals starts a watch; it must be stopped.
 func (c *cluster) arrivals(ctx context.Context, wanted int) (*arrivals, error) {
+	w, err := c.watchServices(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return follow(w, wanted), nil
+}
+
+// watchServices watches the benchmark's Services from now on, also when the API server ends a watch; it must be stopped.
+func (c *cluster) watchServices(ctx context.Context) (watch.Interface, error) {
 	services := c.kube.CoreV1().Services(namespace)
 	list, err := services.List(ctx, metav1.ListOptions{Limit: 1})
 	if err != nil {
 		return nil, fmt.Errorf("list Services: %w", err)
 	}
-	w, err := watchtools.NewRetryWatcherWithContext(ctx, list.ResourceVersion, &cache.ListWatch{
-		WatchFuncWithContext: services.Watch,
-	})
+	w, err := watchtools.NewRetryWatcherWithContext(ctx, list.ResourceVersion, &cache.ListWatch{WatchFuncWithContext: services.Watch})
 	if err != nil {
 		return nil, fmt.Errorf("watch Services: %w", err)
 	}
-	return follow(w, wanted), nil
+	return w, nil
+}
+
+// watchVIPs is watchServices for VIPs.
+func (c *cluster) watchVIPs(ctx context.Context) (watch.Interface, error) {
+	vips := c.dynamic.Resource(vips())
+	list, err := vips.List(ctx, metav1.ListOptions{Limit: 1})
+	if err != nil {
+		return nil, fmt.Errorf("list VIPs: %w", err)
+	}
+	w, err := watchtools.NewRetryWatcherWithContext(ctx, list.GetResourceVersion(), &cache.ListWatch{WatchFuncWithContext: vips.Watch})
+	if err != nil {
+		return nil, fmt.Errorf("watch VIPs: %w", err)
+	}
+	return w, nil
 }
 
 // follow starts to follow a watch.

@@ -36,13 +36,13 @@ func (i *idle) figures() []bench.Figure {
 		return bench.Figure{Name: fmt.Sprintf("one Service, idle: %s, p%.0f", what, p), Value: bench.Percentile(samples, p), Unit: "ms", AtMost: atMost}
 	}
 	const address = "create → address in status"
-	return []bench.Figure{
+	return append([]bench.Figure{
 		ms(address, status, 50, idleP50AtMost),
 		ms(address, status, 90, 0),
 		ms(address, status, 99, idleP99AtMost),
 		ms("create → the call returned", created, 50, 0),
 		ms("create → VIP seen", vip, 50, 0),
-	}
+	}, i.phases().figures("one Service, idle")...)
 }
 
 func (i *idle) csv() bench.Samples {
@@ -64,7 +64,7 @@ func (b *burst) figures() []bench.Figure {
 	cpu := func(now bench.Accounts) float64 {
 		return milliseconds(now.Of(controller).CPU-b.before.accounts.Of(controller).CPU) / float64(b.services)
 	}
-	return []bench.Figure{
+	figures := []bench.Figure{
 		figure("until all have an address", b.served.Seconds(), "s", servedAtMost(b.services)),
 		figure("creating them, meanwhile", b.made.Seconds(), "s", 0),
 		figure("creating them, without a controller", b.alone.Seconds(), "s", 0),
@@ -75,6 +75,7 @@ func (b *burst) figures() []bench.Figure {
 		figure("controller RSS when all have an address", megabytes(b.atServed.Of(controller).RSS), "MB", rssLimit),
 		figure("controller RSS, peak", megabytes(b.after.accounts.Of(controller).Peak), "MB", 0),
 	}
+	return append(figures, b.phases().figures(fmt.Sprintf("%d Services at once", b.services))...)
 }
 
 func megabytes(bytes uint64) float64 { return float64(bytes) / 1e6 }

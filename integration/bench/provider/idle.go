@@ -36,16 +36,14 @@ func (c *cluster) idle(ctx context.Context, n int) (*idle, error) {
 	if err := c.warmUp(ctx); err != nil {
 		return nil, err
 	}
-	// From the cache, at whatever version that is: what is asked for is yet to come.
-	now := metav1.ListOptions{ResourceVersion: "0"}
-	services, err := c.kube.CoreV1().Services(namespace).Watch(ctx, now)
+	services, err := c.watchServices(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("watch Services: %w", err)
+		return nil, err
 	}
 	defer services.Stop()
-	addresses, err := c.dynamic.Resource(vips()).Watch(ctx, now)
+	addresses, err := c.watchVIPs(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("watch VIPs: %w", err)
+		return nil, err
 	}
 	defer addresses.Stop()
 

@@ -9,6 +9,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/seamark-io/seamark/integration/lab"
 )
@@ -35,7 +39,7 @@ func TestPoolIsFree(t *testing.T) {
 }
 
 func TestValidate(t *testing.T) {
-	good := Options{Services: []int{1000, 10_000}, Samples: 200}
+	good := Options{Services: []int{1000, 10_000}, Samples: 200, Limit: time.Hour}
 	for _, tt := range []struct {
 		name   string
 		change func(*Options)
@@ -46,6 +50,7 @@ func TestValidate(t *testing.T) {
 		{"a burst of none", func(o *Options) { o.Services = []int{1000, 0} }, true},
 		{"more than there are addresses", func(o *Options) { o.Services = []int{70_000} }, true},
 		{"no samples", func(o *Options) { o.Samples = 0 }, true},
+		{"no time", func(o *Options) { o.Limit = 0 }, true},
 	} {
 		o := good
 		tt.change(&o)
@@ -88,5 +93,25 @@ func TestEachOfFails(t *testing.T) {
 	}
 	if n := calls.Load(); n > writers {
 		t.Errorf("%d calls although the first failed", n)
+	}
+}
+
+// What says nothing of the request is tried again; a refusal is not.
+func TestTransient(t *testing.T) {
+	services := corev1.Resource("services")
+	for _, tt := range []struct {
+		err  error
+		want bool
+	}{
+		{errors.New("connection refused"), true},
+		{apierrors.NewTooManyRequests("busy", 1), true},
+		{apierrors.NewServerTimeout(services, "create", 1), true},
+		{apierrors.NewInternalError(errors.New("etcdserver: request timed out")), true},
+		{apierrors.NewAlreadyExists(services, "a"), false},
+		{apierrors.NewForbidden(services, "a", errors.New("quota")), false},
+	} {
+		if got := transient(tt.err); got != tt.want {
+			t.Errorf("%v: %t", tt.err, got)
+		}
 	}
 }

@@ -28,6 +28,8 @@ type Options struct {
 	// Profile is a file for a profile of the controller's CPU during the first burst; none if empty. It adds to what is
 	// measured there.
 	Profile string
+	// Limit is how long measuring in the lab may take, once that is up.
+	Limit time.Duration
 	// Log receives progress.
 	Log io.Writer
 }
@@ -44,10 +46,13 @@ func (o Options) Validate() error {
 	if o.Samples < 1 || o.Samples > maxServices {
 		return fmt.Errorf("%d samples: give 1 to %d", o.Samples, maxServices)
 	}
+	if o.Limit <= 0 {
+		return fmt.Errorf("a limit of %s: give one that is longer than nothing", o.Limit)
+	}
 	return nil
 }
 
-// Run measures. An error means that there is no result; that targets were missed is in the report.
+// Run measures. That targets were missed is in the report. With an error the report has what was measured until then.
 func Run(ctx context.Context, o Options) (r bench.Report, err error) {
 	if err := o.Validate(); err != nil {
 		return r, err
@@ -81,7 +86,11 @@ func Run(ctx context.Context, o Options) (r bench.Report, err error) {
 	if o.Lab != "" {
 		defer func() { err = errors.Join(err, c.clear(context.WithoutCancel(ctx))) }()
 	}
-	err = c.measure(ctx, o, &r)
+	ctx, cancel := context.WithTimeoutCause(ctx, o.Limit, fmt.Errorf("measuring in the lab took longer than %s", o.Limit))
+	defer cancel()
+	if err = c.measure(ctx, o, &r); err != nil && ctx.Err() != nil {
+		err = errors.Join(err, context.Cause(ctx))
+	}
 	return r, err
 }
 
@@ -120,22 +129,28 @@ func (c *cluster) measure(ctx context.Context, o Options, r *bench.Report) error
 	if err := c.furnish(ctx); err != nil {
 		return err
 	}
+	parts := len(o.Services) + 1
+	c.log.printf("part 1 of %d: %d Services, one at a time", parts, o.Samples)
 	i, err := c.idle(ctx, o.Samples)
 	if err != nil {
-		return err
+		return fmt.Errorf("%d Services, one at a time: %w", o.Samples, err)
 	}
+	splits := []split{i.split()}
 	r.Figures = append(r.Figures, i.figures()...)
-	r.Tables = append(r.Tables, i.tables()...)
+	tables := i.tables()
+	r.Tables = append([]bench.Table{writesTable(splits)}, tables...)
 	r.Samples = i.csv()
 	profile := o.Profile
 	for n, services := range o.Services {
+		c.log.printf("part %d of %d: %d Services at once, first without a controller", n+2, parts, services)
 		b, err := c.burst(ctx, services, profile)
 		if err != nil {
 			return fmt.Errorf("%d Services at once: %w", services, err)
 		}
 		profile = ""
+		splits, tables = append(splits, b.split()), append(tables, b.tables()...)
 		r.Figures = append(r.Figures, b.figures()...)
-		r.Tables = append(r.Tables, b.tables()...)
+		r.Tables = append([]bench.Table{writesTable(splits)}, tables...)
 		if n < len(o.Services)-1 {
 			if err := c.remove(ctx); err != nil {
 				return err

@@ -2,7 +2,9 @@ package provider
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -34,10 +36,46 @@ func service(name string) *corev1.Service {
 // create makes the Services of these names, as many at a time as there are writers, and notes when each call returned.
 func (c *cluster) create(ctx context.Context, names []string, created *moments) error {
 	return eachOf(ctx, names, func(ctx context.Context, name string) error {
-		_, err := c.kube.CoreV1().Services(namespace).Create(ctx, service(name), metav1.CreateOptions{})
+		err := c.patiently(ctx, "create a Service", func(again bool) error {
+			_, err := c.kube.CoreV1().Services(namespace).Create(ctx, service(name), metav1.CreateOptions{})
+			if again && apierrors.IsAlreadyExists(err) {
+				return nil // the answer to the first call was lost
+			}
+			return err
+		})
 		created.mark(name)
 		return err
 	})
+}
+
+const (
+	retryEvery = time.Second
+	retries    = 30
+)
+
+// patiently calls f again when the API server does not answer, or cannot do it just now: what that costs is in what is
+// measured, and told.
+func (c *cluster) patiently(ctx context.Context, what string, f func(again bool) error) error {
+	for try := 0; ; try++ {
+		err := f(try > 0)
+		if err == nil || !transient(err) || try == retries || ctx.Err() != nil {
+			return err
+		}
+		c.log.printf("%s: %v: once more", what, err)
+		if err := sleep(ctx, retryEvery); err != nil {
+			return err
+		}
+	}
+}
+
+// transient reports whether an error says nothing of the request: a server that does not answer, or is too busy.
+func transient(err error) bool {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return true
+	}
+	code := status.Status().Code
+	return code >= http.StatusInternalServerError || code == http.StatusTooManyRequests
 }
 
 // moments are when something happened to each of many Services. The zero value is ready.
@@ -76,24 +114,38 @@ func (c *cluster) remove(ctx context.Context) error {
 	limit := time.Minute + time.Duration(len(names))*60*time.Millisecond
 	err = c.log.during(func() string { return fmt.Sprintf("%d of %d Services deleted", deleted.count(), len(names)) }, func() error {
 		return eachOf(ctx, names, func(ctx context.Context, name string) error {
-			err := services.Delete(ctx, name, metav1.DeleteOptions{})
+			err := c.patiently(ctx, "delete a Service", func(bool) error {
+				err := services.Delete(ctx, name, metav1.DeleteOptions{})
+				if apierrors.IsNotFound(err) {
+					return nil
+				}
+				return err
+			})
 			deleted.mark(name)
-			if apierrors.IsNotFound(err) {
-				return nil
-			}
 			return err
 		})
 	})
 	if err != nil {
 		return err
 	}
+	told := time.Now()
 	return until(ctx, limit, "the Services and VIPs to be gone", func(ctx context.Context) (bool, error) {
 		left, err := services.List(ctx, metav1.ListOptions{Limit: 1})
-		if err != nil || len(left.Items) > 0 {
-			return false, err
+		if err == nil && len(left.Items) == 0 {
+			var addresses *unstructured.UnstructuredList
+			addresses, err = c.dynamic.Resource(vips()).List(ctx, metav1.ListOptions{})
+			if err == nil && !slices.ContainsFunc(addresses.Items, ours) {
+				return true, nil
+			}
 		}
-		addresses, err := c.dynamic.Resource(vips()).List(ctx, metav1.ListOptions{})
-		return err == nil && !slices.ContainsFunc(addresses.Items, ours), err
+		if time.Since(told) > reportQuietEvery {
+			told = time.Now()
+			c.log.printf("waiting until the Services and their VIPs are gone")
+		}
+		if err != nil && transient(err) {
+			return false, nil
+		}
+		return false, err
 	})
 }
 

@@ -16,13 +16,38 @@ type split struct {
 	before, after counters
 }
 
+func (b *burst) split() split {
+	return split{fmt.Sprintf("%d Services at once", b.services), b.services, b.before, b.after}
+}
+
+// phases of a burst: what its Services waited for the call is the API server's word, as most of that is waiting there.
+func (b *burst) phases() phases {
+	p := b.split().phases(0)
+	p.total = p.create + mean(b.lag)
+	return p
+}
+
 func (b *burst) tables() []bench.Table {
-	s := split{fmt.Sprintf("%d Services at once", b.services), b.services, b.before, b.after}
-	return append(s.tables(), processes(s.title("processes, without a controller"), b.services, b.aloneBefore, b.aloneAfter))
+	s := b.split()
+	tables := append([]bench.Table{b.phases().table(s.title("where the time goes"))}, s.tables()...)
+	return append(tables, processes(s.title("processes, without a controller"), b.services, b.aloneBefore, b.aloneAfter))
+}
+
+func (i *idle) split() split {
+	return split{fmt.Sprintf("%d Services, one at a time", len(i.samples)), len(i.samples), i.before, i.after}
+}
+
+func (i *idle) phases() phases {
+	var status []float64
+	for _, s := range i.samples {
+		status = append(status, s.status)
+	}
+	return i.split().phases(mean(status))
 }
 
 func (i *idle) tables() []bench.Table {
-	return split{fmt.Sprintf("%d Services, one at a time", len(i.samples)), len(i.samples), i.before, i.after}.tables()
+	s := i.split()
+	return append([]bench.Table{i.phases().table(s.title("where the time goes"))}, s.tables()...)
 }
 
 func (s split) tables() []bench.Table {
