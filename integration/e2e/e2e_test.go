@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"regexp"
 	"slices"
@@ -10,6 +11,45 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 )
+
+// The package's documentation says how many specs of [Feature:LoadBalancer] upstream has, and which of them are not in
+// seamark.txt.
+func TestLoadBalancersListed(t *testing.T) {
+	lb, err := LoadBalancer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed, err := os.ReadFile("seamark.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := os.ReadFile("doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(string(listed), "\n")
+	all, in := 0, 0
+	for _, spec := range lb.Specs {
+		if !strings.Contains(spec, "[Feature:LoadBalancer]") {
+			continue
+		}
+		all++
+		_, what, _ := strings.Cut(spec, "[Feature:LoadBalancer] ")
+		what, _, _ = strings.Cut(what, " [")
+		named := strings.Contains(string(doc), "//   - "+what+"\n")
+		if is := slices.Contains(lines, spec); is {
+			in++
+			if named {
+				t.Errorf("doc.go says that this is not in seamark.txt: %s", spec)
+			}
+		} else if !named {
+			t.Errorf("not in seamark.txt, and not in doc.go: %s", spec)
+		}
+	}
+	if want := fmt.Sprintf("has %d specs, all in loadbalancer.txt. %d of them", all, in); !strings.Contains(string(doc), want) {
+		t.Errorf("doc.go should say that upstream %s are in seamark.txt", want)
+	}
+}
 
 // The lists in this folder are well formed, and hang together.
 func TestLists(t *testing.T) {
