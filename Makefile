@@ -46,7 +46,7 @@ FORCE:
 bin/seamark-controller bin/seamark-node: bin/%: FORCE
 	@echo "build $@"
 	@$(GO) build $(GOFLAGS) -ldflags '$(LDFLAGS)' -o $@ ./cmd/$*
-bin/bench bin/demo bin/e2e bin/image bin/lab: bin/%: FORCE
+bin/bench bin/demo bin/e2e bin/image bin/lab bin/outputs: bin/%: FORCE
 	@echo "build $@"
 	@$(GO) -C integration build $(GOFLAGS) -o ../$@ ./cmd/$*
 bin/images/seamark-controller.tar bin/images/seamark-node.tar: bin/images/seamark-%.tar: bin/seamark-% bin/image manifests/images/%/Dockerfile
@@ -85,7 +85,8 @@ bench-provider: packages images bin/bench bin/lab ## Giving out addresses, in a 
 	bin/bench provider --out docs/benchmarks/provider.md
 
 ## Keep it in order
-.PHONY: lint generate verify clean
+PAGES := docs/pools.md
+.PHONY: lint generate docs-outputs verify clean
 lint: ## go vet, golangci-lint, go mod tidy
 	for module in . integration integration/cmd/kube integration/images/coredns; do $(GO) -C $$module vet $(GOFLAGS) ./... || exit 1; done
 	$(GOLANGCI_LINT) run ./...
@@ -94,6 +95,9 @@ lint: ## go vet, golangci-lint, go mod tidy
 
 generate: ## Deep copies and CRDs, from api/
 	$(CONTROLLER_GEN) object paths=./api/... crd:crdVersions=v1 output:crd:dir=manifests/crds
+
+docs-outputs: packages images bin/outputs bin/lab ## Run the commands in the documentation in a lab, and write what they print
+	bin/outputs $(PAGES)
 
 verify: generate ## Fail if something generated is not what is committed
 	git diff --exit-code -- api manifests
