@@ -13,6 +13,7 @@ import (
 type metrics struct {
 	duration  prometheus.Histogram
 	decision  prometheus.Histogram
+	write     prometheus.Histogram
 	conflicts prometheus.Counter
 
 	addresses, waiting *prometheus.Desc
@@ -30,6 +31,11 @@ func newMetrics() metrics {
 			Help:    "Time to decide which addresses a Service has, without requests to the API server: calls that made some before the decision was final are left out.",
 			Buckets: prometheus.ExponentialBuckets(0.00001, 4, 10),
 		}),
+		write: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "seamark_allocation_write_seconds",
+			Help:    "Time to write a Service's addresses into its status, and the VIPs that are written at the same time: waiting for the API server.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
+		}),
 		conflicts: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "seamark_allocation_conflicts_total",
 			Help: "Writes of VIPs that the API server refused because another writer was faster.",
@@ -45,12 +51,15 @@ func (m *metrics) allocated(d time.Duration) { m.duration.Observe(d.Seconds()) }
 
 func (m *metrics) decided(d time.Duration) { m.decision.Observe(d.Seconds()) }
 
+func (m *metrics) wrote(d time.Duration) { m.write.Observe(d.Seconds()) }
+
 func (m *metrics) clashed() { m.conflicts.Inc() }
 
 // Describe is that of a prometheus.Collector.
 func (p *Provider) Describe(c chan<- *prometheus.Desc) {
 	p.metrics.duration.Describe(c)
 	p.metrics.decision.Describe(c)
+	p.metrics.write.Describe(c)
 	p.metrics.conflicts.Describe(c)
 	c <- p.metrics.addresses
 	c <- p.metrics.waiting
@@ -60,6 +69,7 @@ func (p *Provider) Describe(c chan<- *prometheus.Desc) {
 func (p *Provider) Collect(c chan<- prometheus.Metric) {
 	p.metrics.duration.Collect(c)
 	p.metrics.decision.Collect(c)
+	p.metrics.write.Collect(c)
 	p.metrics.conflicts.Collect(c)
 	if !p.isReady() {
 		return // another replica leads, and knows

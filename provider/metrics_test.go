@@ -45,13 +45,13 @@ func TestMetrics(t *testing.T) {
 			"seamark_pool_addresses IPv4 default used": 2, "seamark_pool_addresses IPv4 default free": 0,
 			"seamark_pool_addresses IPv6 default free": 4, "seamark_pool_addresses IPv6 default reserved": 0,
 			"seamark_waiting_services PoolExhausted": 1, "seamark_waiting_services NoPool": 0,
-			"seamark_allocation_duration_seconds": 2, "seamark_allocation_decision_seconds": 3, "seamark_allocation_conflicts_total": 0,
+			"seamark_allocation_duration_seconds": 2, "seamark_allocation_decision_seconds": 3, "seamark_allocation_write_seconds": 2, "seamark_allocation_conflicts_total": 0,
 		} {
 			if is, ok := got[name]; !ok || is != want {
 				t.Errorf("%s is %v; want %v", name, is, want)
 			}
 		}
-		if got := figures(other); len(got) != 3 {
+		if got := figures(other); len(got) != 4 {
 			t.Errorf("the other replica has %v", got)
 		}
 	})

@@ -90,11 +90,15 @@ func (c oneWriteServices) Patch(ctx context.Context, name string, pt types.Patch
 	if data, err = json.Marshal(patch); err != nil {
 		return nil, err
 	}
+	start := time.Now()
 	var written error
 	var vips sync.WaitGroup
 	vips.Go(func() { written = c.provider.writeLeft(ctx, service) })
 	svc, err = c.ServiceInterface.Patch(ctx, name, pt, data, opts, subresources...)
 	vips.Wait()
+	if err == nil && written == nil && patch.Status != nil && !removes && !patch.onlyClears() {
+		c.provider.metrics.wrote(time.Since(start))
+	}
 	switch {
 	case err != nil && !apierrors.IsNotFound(err):
 		c.provider.retryLater(service)
