@@ -3,7 +3,6 @@ package outputs
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -138,6 +137,6 @@ func TestPages(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n := strings.Count(string(text), "\n$ "); n != len(run) {
-		t.Error(fmt.Sprintf("%d commands in the page, %d of them are run", n, len(run)))
+		t.Errorf("%d commands in the page, %d of them are run", n, len(run))
 	}
 }

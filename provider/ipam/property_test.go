@@ -133,7 +133,7 @@ func (w *world) ask(r Request) error {
 	want := w.decide(r)
 	got := w.x.Decide(r)
 	if err := w.compare(r, got, want); err != nil {
-		return fmt.Errorf("%w\nrequest %+v\ndecided %+v (%v)\nmissing %v\noracle %+v", err, r, got, got.Problem, got.Missing, want)
+		return fmt.Errorf("%w\nrequest %+v\ndecided %+v (%s)\nmissing %s\noracle %+v", err, r, got, textOf(got.Problem), textOf(got.Missing), want)
 	}
 	w.count(r, got)
 	for _, c := range got.Changes {
@@ -143,6 +143,13 @@ func (w *world) ask(r Request) error {
 		return fmt.Errorf("%+v: a second time is no no-op: %+v", r, again)
 	}
 	return nil
+}
+
+func textOf(p *Problem) string {
+	if p == nil {
+		return "no problem"
+	}
+	return string(p.Reason) + ": " + p.Message
 }
 
 func (w *world) count(r Request, d Decision) {
@@ -367,7 +374,7 @@ func (w *world) checkRebuilt() error {
 		r := w.request()
 		a, b := w.x.Decide(r), x.Decide(r)
 		if !slices.Equal(a.Addresses, b.Addresses) || reasonOf(a.Problem) != reasonOf(b.Problem) || len(a.Changes) != len(b.Changes) {
-			return fmt.Errorf("%+v:\n%+v (%w)\nrebuilt in another order:\n%+v (%w)", r, a, a.Problem, b, b.Problem)
+			return fmt.Errorf("%+v:\n%+v (%s)\nrebuilt in another order:\n%+v (%s)", r, a, textOf(a.Problem), b, textOf(b.Problem))
 		}
 	}
 	return nil
