@@ -60,18 +60,18 @@ func writesTable(parts []split) bench.Table {
 		}
 	}
 	var names []string
-	sums := make([]float64, len(parts))
-	for name, c := range counts {
+	for name := range counts {
 		names = append(names, name)
-		for i := range c {
-			sums[i] += c[i]
-		}
 	}
 	slices.SortFunc(names, func(a, b string) int {
 		return cmp.Or(cmp.Compare(number(a == others), number(b == others)), cmp.Compare(slices.Max(counts[b]), slices.Max(counts[a])), cmp.Compare(a, b))
 	})
+	sums := make([]float64, len(parts))
 	for _, name := range names {
 		t.Rows = append(t.Rows, cellsOf(name, writer(name), counts[name]))
+		for i, n := range counts[name] {
+			sums[i] += n
+		}
 	}
 	t.Rows = append(t.Rows, cellsOf("all", "", sums))
 	return t
