@@ -305,6 +305,9 @@ func (p *Provider) Run(ctx context.Context) error {
 		p.garbage.Add(vip.Name)
 		p.views.Add(viewOfVIP + vip.Name)
 	}
+	for _, peer := range list[*v1alpha1.BGPPeer](p.peers) {
+		p.views.Add(viewOfPeer + peer.Name)
+	}
 	for _, q := range p.queues() {
 		wg.Go(func() { q.run(ctx) })
 	}

@@ -76,6 +76,9 @@ func (p *Provider) syncPeerStatus(ctx context.Context, name string) error {
 
 // viewsOfNode has everything looked at again that a node has an entry in.
 func (p *Provider) viewsOfNode(node string) {
+	if !p.isReady() {
+		return // the start looks at all
+	}
 	for _, vip := range list[*v1alpha1.VIP](p.vips) {
 		if slices.ContainsFunc(vip.Status.Announcers, func(a v1alpha1.Announcer) bool { return a.Node == node }) {
 			p.views.Add(viewOfVIP + vip.Name)
