@@ -15,6 +15,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+	watchtools "k8s.io/client-go/tools/watch"
 )
 
 // Two controllers that both work, because nothing has them elect a leader, and a thousand Services at once: each address
@@ -97,32 +99,32 @@ func (ns *namespace) watchAddresses() *addressWatch {
 	if err != nil {
 		ns.t.Fatal(err)
 	}
-	events, err := services.Watch(ctx, metav1.ListOptions{ResourceVersion: list.ResourceVersion})
-	if err != nil {
-		ns.t.Fatal(err)
-	}
-	w.follow(ctx, "Services", events, w.services())
 	vipList, err := resource("vips").List(ctx, metav1.ListOptions{})
 	if err != nil {
 		ns.t.Fatal(err)
 	}
-	if events, err = resource("vips").Watch(ctx, metav1.ListOptions{ResourceVersion: vipList.GetResourceVersion()}); err != nil {
-		ns.t.Fatal(err)
-	}
-	w.follow(ctx, "VIPs", events, w.vip)
+	w.follow(ctx, "Services", list.ResourceVersion, services.Watch, w.services())
+	w.follow(ctx, "VIPs", vipList.GetResourceVersion(), resource("vips").Watch, w.vip)
 	return w
 }
 
-// follow calls see for each event, until the watch is ended. It must not end by itself.
-func (w *addressWatch) follow(ctx context.Context, what string, events watch.Interface, see func(watch.Event)) {
+// follow calls see for each change since a version, until it is stopped. The API server ends a watch that does not keep up, so
+// it goes on with another one, from the last change that it saw; if that cannot be, it has missed something.
+func (w *addressWatch) follow(ctx context.Context, what, version string, watcher cache.WatchFuncWithContext, see func(watch.Event)) {
+	w.ns.t.Helper()
+	events, err := watchtools.NewRetryWatcherWithContext(ctx, version, &cache.ListWatch{WatchFuncWithContext: watcher})
+	if err != nil {
+		w.ns.t.Fatal(err)
+	}
 	w.done.Go(func() {
-		defer events.Stop()
 		for event := range events.ResultChan() {
-			if event.Type == watch.Error {
+			switch {
+			case ctx.Err() != nil:
+			case event.Type == watch.Error:
 				w.note("the watch of %s broke: %v", what, apierrors.FromObject(event.Object))
-				return
+			default:
+				see(event)
 			}
-			see(event)
 		}
 		if ctx.Err() == nil {
 			w.note("the watch of %s ended", what)
