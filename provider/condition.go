@@ -123,7 +123,7 @@ func outcomeOf(r ipam.Request, d ipam.Decision, notices []string) outcome {
 		if len(d.Addresses) > 0 {
 			o.message += fmt.Sprintf("; until then the Service keeps %s", join(d.Addresses))
 		}
-		o.asked = fmt.Sprint(r.Families, r.Ask, r.Sharing, r.Ports)
+		o.asked = fmt.Sprintf("%v %v %v %v", r.Families, r.Ask, r.Sharing, r.Ports)
 	case d.Missing != nil:
 		o.message += "; " + d.Missing.Message
 	}
