@@ -205,10 +205,10 @@ func mostKept(items []Item, room map[string]int) int {
 func TestAssignAgainstOracle(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	chains := 0
-	for n := range 60000 {
+	for n := 0; n < 60000 && (n < 1000 || chains < 30); n++ {
 		items := world(r, 1+r.IntN(8), 1+r.IntN(6))
 		stuck := greedyIsStuck(items)
-		if n > 2000 && !stuck {
+		if n > 1000 && !stuck {
 			continue // the oracle is slow, and chains are rare
 		}
 		got := Assign(items)

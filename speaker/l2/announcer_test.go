@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -17,9 +18,26 @@ import (
 type fakeWire struct {
 	start    time.Time
 	gateways int
-	got      []string
-	frames   map[notice]int
-	last     map[notice]time.Duration
+
+	mu     sync.Mutex
+	got    []string
+	frames map[notice]int
+}
+
+func (w *fakeWire) lines() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.got)
+}
+
+// count returns the frames of some notices.
+func (w *fakeWire) count(notices ...notice) (sum int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, n := range notices {
+		sum += w.frames[n]
+	}
+	return sum
 }
 
 func (w *fakeWire) prepare(n notice) int {
@@ -27,13 +45,14 @@ func (w *fakeWire) prepare(n notice) int {
 }
 
 func (w *fakeWire) send(n notice, addrs []netip.Addr) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	name := [...]string{toGateways: "gw", toAll: "all", again: "again", probe: "probe"}[n]
 	for _, a := range addrs {
 		w.got = append(w.got, fmt.Sprintf("%s %s@%s", name, a, time.Since(w.start).Round(10*time.Millisecond)))
 	}
 	frames := len(addrs) * w.prepare(n)
 	w.frames[n] += frames
-	w.last[n] = time.Since(w.start)
 	return frames
 }
 
@@ -45,9 +64,9 @@ type announcerTest struct {
 }
 
 func runAnnouncer(t *testing.T, gateways int, owned respond.Owned) *announcerTest {
-	x := &announcerTest{wire: &fakeWire{start: time.Now(), gateways: gateways, frames: map[notice]int{}, last: map[notice]time.Duration{}}}
+	x := &announcerTest{wire: &fakeWire{start: time.Now(), gateways: gateways, frames: map[notice]int{}}}
 	x.owned.Store(&owned)
-	x.doubtful.Store(new([]netip.Addr))
+	x.doubtful.Store(&[]netip.Addr{})
 	x.announcer = newAnnouncer(func() respond.Owned { return *x.owned.Load() }, x.wire, newBucket(DefaultRate, DefaultBurst), func() []netip.Addr { return *x.doubtful.Load() })
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
@@ -78,8 +97,8 @@ func TestAnnouncer(t *testing.T) {
 			want = append(want, "gw 192.0.2."+s, "all 192.0.2."+s)
 		}
 		want = append(want, "gw 192.0.2.2@1m0s", "again 192.0.2.2@1m0s", "probe 192.0.2.2@1m0s")
-		if !slices.Equal(x.wire.got, want) {
-			t.Errorf("got  %q\nwant %q", x.wire.got, want)
+		if !slices.Equal(x.wire.lines(), want) {
+			t.Errorf("got  %q\nwant %q", x.wire.lines(), want)
 		}
 	})
 }
@@ -94,9 +113,11 @@ func TestAnnouncerStartsOver(t *testing.T) {
 		x.take([]netip.Addr{a})
 		x.sleep(20 * time.Second)
 		want := []string{"all 192.0.2.1@0s", "all 192.0.2.1@500ms", "all 192.0.2.1@1.5s", "all 192.0.2.1@3.5s", "all 192.0.2.1@10.5s"}
-		if !slices.Equal(x.wire.got, want) {
-			t.Errorf("got  %q\nwant %q", x.wire.got, want)
+		if !slices.Equal(x.wire.lines(), want) {
+			t.Errorf("got  %q\nwant %q", x.wire.lines(), want)
 		}
+		x.mu.Lock()
+		defer x.mu.Unlock()
 		if len(x.newest) > 0 || len(x.batches) > 0 {
 			t.Errorf("%d addresses and %d batches are remembered", len(x.newest), len(x.batches))
 		}
@@ -110,9 +131,9 @@ func TestProbes(t *testing.T) {
 		x := runAnnouncer(t, 0, respond.Owned{a: {}})
 		var at []time.Duration
 		x.probe([]netip.Addr{a})
-		for len(at) < len(x.wire.got) || time.Since(x.wire.start) < 10*time.Second {
+		for len(at) < len(x.wire.lines()) || time.Since(x.wire.start) < 10*time.Second {
 			x.sleep(10 * time.Millisecond)
-			if len(x.wire.got) > len(at) {
+			if len(x.wire.lines()) > len(at) {
 				at = append(at, time.Since(x.wire.start))
 			}
 		}
@@ -141,24 +162,21 @@ func TestPace(t *testing.T) {
 		x := runAnnouncer(t, 2, owned)
 		x.take(addrs)
 		x.sleep(time.Millisecond)
-		if g, a := x.wire.frames[toGateways], x.wire.frames[toAll]; g != 2000 || a != 2000 {
+		if g, a := x.wire.count(toGateways), x.wire.count(toAll); g != 2000 || a != 2000 {
 			t.Errorf("%d frames to gateways and %d to all are sent at once", g, a)
 		}
-		if !slices.IsSortedFunc(x.wire.got, func(a, b string) int { return int(b[0]) - int(a[0]) }) {
+		if !slices.IsSortedFunc(x.wire.lines(), func(a, b string) int { return int(b[0]) - int(a[0]) }) {
 			t.Error("the gateways are not first")
 		}
 		x.sleep(1500 * time.Millisecond) // amid the repeats
-		before := len(x.wire.got)
+		before := len(x.wire.lines())
 		x.take([]netip.Addr{one})
 		x.sleep(time.Millisecond)
-		if got := x.wire.got[before:]; !slices.Contains(got, "all 192.0.2.1@1.5s") {
+		if got := x.wire.lines()[before:]; !slices.Contains(got, "all 192.0.2.1@1.5s") {
 			t.Errorf("an address that was just taken waits: %q", got)
 		}
 		x.sleep(time.Minute)
-		total := 0
-		for _, n := range x.wire.frames {
-			total += n
-		}
+		total := x.wire.count(toGateways, toAll, again, probe)
 		if limit := DefaultBurst + 62*DefaultRate; total > limit {
 			t.Errorf("%d frames in a minute, at most %d", total, limit)
 		}
