@@ -191,7 +191,7 @@ func defaultGateways() ([]netip.Addr, error) {
 }
 
 func (w *Watcher) note(u netlink.LinkUpdate) {
-	if u.Header.Type == unix.RTM_DELLINK && u.IfInfomsg.Family == unix.AF_UNSPEC { // with a family: it left a bridge
+	if u.Header.Type == unix.RTM_DELLINK && u.Family == unix.AF_UNSPEC { // with a family: it left a bridge
 		// Nothing of it comes back: an index is not used again before all others have been. Pods come and go all the time.
 		delete(w.up, int(u.Index))
 		delete(w.ups, int(u.Index))

@@ -127,7 +127,7 @@ func (b *builder) candidatesOf(u *use) []elect.Candidate {
 	}
 	var some []*cluster.Node
 	for _, n := range present {
-		if !(barred && n == b.node) && (u.all || b.hasEndpoint(u, n.Name)) {
+		if (!barred || n != b.node) && (u.all || b.hasEndpoint(u, n.Name)) {
 			some = append(some, n)
 		}
 	}
