@@ -43,6 +43,7 @@ type Server struct {
 	listeners map[netip.AddrPort]*listener
 	failures  chan struct{}
 	state     atomic.Pointer[state]
+	pulse     pace.Pulse
 }
 
 // state is what Ready reports.
@@ -74,22 +75,27 @@ func New(cfg Config) (*Server, error) {
 // missing. It may be called at any time.
 func (s *Server) Ready() error { return s.state.Load().err }
 
-// Run serves until ctx is done. The addresses stay: see the package comment. It does not end for an error: what cannot be
-// done is logged and tried again.
+// Alive returns an error if the Server hangs. It may be called at any time.
+func (s *Server) Alive() error { return s.pulse.Stuck(time.Now(), pace.Hang) }
+
+// Run serves until ctx is done. The addresses stay: see the package comment. What cannot be done is logged and tried again,
+// but for the very first step: after an error Run may be called again.
 func (s *Server) Run(ctx context.Context) error {
-	defer s.end()
 	if s.cfg.Addresses != nil {
 		var err error
 		if s.adopted, err = s.cfg.Addresses.Get(ctx); err != nil {
 			return fmt.Errorf("looking for DNS addresses of an earlier run: %w", err)
 		}
 	}
+	defer s.end()
 	retry, logged := firstRetry, ""
 	pacer := pace.New(share, burst)
 	for {
 		next := resync
 		start := time.Now()
+		end := s.pulse.Begin(start)
 		err := s.RunOnce(ctx)
+		end()
 		rest := pacer.Rest(start, time.Now())
 		if err != nil {
 			next, retry = retry, min(2*retry, lastRetry)

@@ -73,6 +73,7 @@ type Proxy struct {
 	health  *healthcheck.Proxy
 	// synced is the Snapshot that the rules were last brought to.
 	synced atomic.Pointer[cluster.Snapshot]
+	pulse  pace.Pulse
 	// told are the Problems that have been reported and last.
 	told map[ruleset.Problem]struct{}
 }
@@ -103,7 +104,8 @@ func New(cfg Config) (*Proxy, error) {
 	}, nil
 }
 
-// Run works until the context ends, and then returns nil. It must be called in the node's network namespace, once.
+// Run works until the context ends, and then returns nil. It must be called in the node's network namespace. After an error
+// it may be called again.
 func (p *Proxy) Run(ctx context.Context) error {
 	if err := conntrack.BeLiberal(p.cfg.SysctlRoot); err != nil {
 		p.cfg.Rules.DropInvalid = true
@@ -155,6 +157,9 @@ func (p *Proxy) Ready() error {
 	return nil
 }
 
+// Alive returns an error if the proxy hangs. Any goroutine may call it.
+func (p *Proxy) Alive() error { return p.pulse.Stuck(time.Now(), pace.Hang) }
+
 // Cleanup removes everything that the proxy leaves in the kernel.
 func Cleanup(ctx context.Context) error {
 	rules, err := nft.New()
@@ -186,7 +191,9 @@ func (p *Proxy) loop(ctx context.Context, n *node) {
 	pacer := pace.New(share, burst)
 	for {
 		start := time.Now()
+		end := p.pulse.Begin(start)
 		err := p.syncOnce(ctx, n)
+		end()
 		rest := pacer.Rest(start, time.Now())
 		switch {
 		case ctx.Err() != nil:
@@ -225,8 +232,10 @@ func (p *Proxy) wait(ctx context.Context, n *node, rest time.Duration, check, ag
 		case <-again:
 			return true
 		case <-check:
+			end := p.pulse.Begin(time.Now())
 			p.listenHealth(n)
 			changed, err := n.rules.Check(ctx)
+			end()
 			if err != nil {
 				p.metrics.failures.WithLabelValues("check").Inc()
 				p.cfg.Log.Error("Cannot tell whether the rules are as they were left", "error", err)

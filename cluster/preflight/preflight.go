@@ -35,52 +35,89 @@ type Config struct {
 	Kube kubernetes.Interface
 	// Access that is needed.
 	Access []Access
-	// Wait is how long to wait for an API server that does not answer.
+	// Wait is how long to wait for an API server that does not answer; 0: for as long as it takes.
 	Wait time.Duration
 	// Manifest is what to apply to get missing rights: "manifests/controller/rbac.yaml".
 	Manifest string
 	Log      *slog.Logger
 }
 
-// retry is how long after a failed attempt to reach the API server the next one is made.
-const retry = time.Second
+const (
+	// retry is how long after a failed attempt to ask the API server the next one is made.
+	retry = time.Second
+	// remind is how often it is said that this goes on.
+	remind = time.Minute
+)
 
-// Check returns nil when everything is there, and else an error that names all that is missing and how to get it.
+// MissingError says what the API server lacks or does not allow. Somebody has to act: to wait and to ask again is of no use.
+type MissingError struct{ text string }
+
+// Error names what is missing and how to get it.
+func (e *MissingError) Error() string { return e.text }
+
+// Check returns nil when everything is there, and a *MissingError, or several that are joined, that name all that is missing
+// and how to get it. As long as the API server does not answer, or answers that it cannot tell, Check waits.
 func Check(ctx context.Context, c Config) error {
-	if err := c.waitForServer(ctx); err != nil {
-		return err
+	if c.Wait > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.Wait)
+		defer cancel()
 	}
-	return c.check(ctx)
-}
-
-func (c *Config) check(ctx context.Context) error {
-	return errors.Join(c.checkKinds(), c.checkAccess(ctx))
-}
-
-// waitForServer waits until the API server answers, be it with a refusal.
-func (c *Config) waitForServer(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, c.Wait)
-	defer cancel()
-	for logged := false; ; logged = true {
-		err := c.Kube.Discovery().RESTClient().Get().AbsPath("/version").Do(ctx).Error()
-		if err == nil || answered(err) {
-			return nil
+	var told time.Time
+	for {
+		err := c.check(ctx)
+		var missing *MissingError
+		if err == nil || errors.As(err, &missing) {
+			return err
 		}
-		if !logged {
-			c.Log.Warn("the API server does not answer yet", "err", err, "wait", c.Wait)
+		if now := time.Now(); now.Sub(told) >= remind {
+			c.Log.Warn("the API server does not answer yet", "err", err)
+			told = now
 		}
 		select {
 		case <-ctx.Done():
+			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return ctx.Err()
+			}
 			return fmt.Errorf("the API server has not answered for %s: is its address right (KUBERNETES_SERVICE_HOST and _PORT, or --kubeconfig), and can this machine reach it? %w", c.Wait, err)
 		case <-time.After(retry):
 		}
 	}
 }
 
+// check asks once. The error is about the asking unless it is, or is joined from, a *MissingError.
+func (c *Config) check(ctx context.Context) error {
+	if err := c.Kube.Discovery().RESTClient().Get().AbsPath("/version").Do(ctx).Error(); err != nil && !answered(err) {
+		return err
+	}
+	return c.checkAll(ctx)
+}
+
+func (c *Config) checkAll(ctx context.Context) error {
+	kinds, access := c.checkKinds(), c.checkAccess(ctx)
+	for _, err := range []error{kinds, access} {
+		var missing *MissingError
+		if err != nil && !errors.As(err, &missing) {
+			return err
+		}
+	}
+	return errors.Join(kinds, access)
+}
+
 // answered reports whether an error is the API server's own word, other than that it is not ready.
 func answered(err error) bool {
 	var status apierrors.APIStatus
 	return errors.As(err, &status) && status.Status().Code < 500
+}
+
+// asking returns the error of a question: a *MissingError if the API server answers that it does not know this program, or
+// not allow it to ask.
+func asking(what string, err error) error {
+	err = fmt.Errorf("ask the API server %s: %w", what, err)
+	if apierrors.IsUnauthorized(err) || apierrors.IsForbidden(err) {
+		return &MissingError{err.Error()}
+	}
+	return err
 }
 
 // checkKinds asks discovery for Seamark's own kinds.
@@ -90,7 +127,7 @@ func (c *Config) checkKinds() error {
 	switch {
 	case apierrors.IsNotFound(err):
 	case err != nil:
-		return fmt.Errorf("ask the API server for %s: %w", v1alpha1.SchemeGroupVersion, err)
+		return asking("for "+v1alpha1.SchemeGroupVersion.String(), err)
 	default:
 		missing = slices.DeleteFunc(missing, func(name string) bool {
 			return slices.ContainsFunc(served.APIResources, func(r metav1.APIResource) bool { return r.Name == name })
@@ -99,8 +136,8 @@ func (c *Config) checkKinds() error {
 	if len(missing) == 0 {
 		return nil
 	}
-	return fmt.Errorf("the API server does not serve %s in version %s: kubectl apply -f manifests/crds/",
-		strings.Join(missing, ", "), v1alpha1.SchemeGroupVersion)
+	return &MissingError{fmt.Sprintf("the API server does not serve %s in version %s: kubectl apply -f manifests/crds/",
+		strings.Join(missing, ", "), v1alpha1.SchemeGroupVersion)}
 }
 
 // checkAccess asks the API server about each right.
@@ -116,7 +153,7 @@ func (c *Config) checkAccess(ctx context.Context) error {
 				}},
 			}, metav1.CreateOptions{})
 			if err != nil {
-				return fmt.Errorf("ask the API server whether this program may %s %s: %w", verb, a.Resource, err)
+				return asking(fmt.Sprintf("whether this program may %s %s", verb, a.Resource), err)
 			}
 			if !review.Status.Allowed {
 				refused = append(refused, verb)
@@ -129,8 +166,8 @@ func (c *Config) checkAccess(ctx context.Context) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	return fmt.Errorf("the API server does not allow this program to %s: kubectl apply -f %s, and run it under the ServiceAccount that stands there",
-		strings.Join(missing, "; "), c.Manifest)
+	return &MissingError{fmt.Sprintf("the API server does not allow this program to %s: kubectl apply -f %s, and run it under the ServiceAccount that stands there",
+		strings.Join(missing, "; "), c.Manifest)}
 }
 
 func (a *Access) describe(verbs []string) string {

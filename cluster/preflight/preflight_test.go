@@ -1,9 +1,14 @@
 package preflight
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -54,9 +59,13 @@ func TestKindsAndAccess(t *testing.T) {
 				{Verbs: []string{"get", "patch"}, Resource: "services/status"},
 				{Verbs: []string{"update"}, Group: "coordination.k8s.io", Resource: "leases", Namespace: "ns", Name: "me"},
 			}}
-			got := c.check(t.Context())
+			got := c.checkAll(t.Context())
 			if (got == nil) != (tt.says == nil) {
 				t.Fatalf("got %v", got)
+			}
+			var missing *MissingError
+			if tt.says != nil && !errors.As(got, &missing) {
+				t.Errorf("%v is no MissingError", got)
 			}
 			for _, want := range tt.says {
 				if !strings.Contains(got.Error(), want) {
@@ -91,5 +100,49 @@ func TestServerThatDoesNotAnswer(t *testing.T) {
 	}
 	if n := strings.Count(log.String(), "does not answer yet"); n != 1 {
 		t.Errorf("said %d times that it waits", n)
+	}
+}
+
+// TestWaits: what may pass is waited for, without a limit if none is set: a server that is starting, one that goes away
+// between two questions.
+func TestWaits(t *testing.T) {
+	var asked atomic.Int32
+	ready := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-ready:
+			// It answers now, and knows neither our kinds nor this program.
+			http.Error(w, "who?", map[bool]int{true: http.StatusOK, false: http.StatusUnauthorized}[r.URL.Path == "/version"])
+		default:
+			if asked.Add(1)%2 == 1 && r.URL.Path == "/version" {
+				w.WriteHeader(http.StatusOK)
+				return
+			}
+			http.Error(w, "starting", http.StatusInternalServerError)
+		}
+	}))
+	defer server.Close()
+	kube, err := kubernetes.NewForConfig(&rest.Config{Host: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := Config{Kube: kube, Log: slog.New(slog.DiscardHandler), Access: []Access{{Verbs: []string{"list"}, Resource: "services"}}}
+	done := make(chan error)
+	go func() { done <- Check(t.Context(), c) }()
+	select {
+	case err := <-done:
+		t.Fatalf("gave up: %v", err)
+	case <-time.After(2500 * time.Millisecond):
+	}
+	close(ready)
+	var missing *MissingError
+	if err := <-done; !errors.As(err, &missing) {
+		t.Errorf("got %v; want a MissingError: to be refused is an answer", err)
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := Check(ctx, c); !errors.Is(err, context.Canceled) {
+		t.Errorf("after the end of the context: %v", err)
 	}
 }

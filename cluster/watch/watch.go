@@ -37,6 +37,7 @@ type Watcher struct {
 	log      *slog.Logger
 	snapshot atomic.Pointer[cluster.Snapshot]
 	dirty    chan struct{}
+	pulse    pace.Pulse
 	// stale are the kinds that have changed since the last Snapshot.
 	stale   atomic.Uint32
 	sources []*Source
@@ -204,10 +205,12 @@ func (w *Watcher) Run(ctx context.Context) error {
 		default:
 		}
 		start := time.Now()
+		end := w.pulse.Begin(start)
 		w.snapshot.Store(w.build())
 		for _, s := range w.sources {
 			notify(s.changed)
 		}
+		end()
 		select {
 		case <-ctx.Done():
 			return nil
@@ -215,6 +218,9 @@ func (w *Watcher) Run(ctx context.Context) error {
 		}
 	}
 }
+
+// Alive returns an error if the Watcher hangs. Any goroutine may call it.
+func (w *Watcher) Alive() error { return w.pulse.Stuck(time.Now(), pace.Hang) }
 
 // build assembles a Snapshot from the stores: pointers only, nothing is converted or copied. Kinds that have not changed since
 // the last one share its maps.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -24,17 +23,6 @@ import (
 	"github.com/seamark-io/seamark/proxy/ruleset"
 )
 
-// apiServerWait is how long to wait for an API server that does not answer: node and control plane may start together.
-const apiServerWait = 2 * time.Minute
-
-// part is one of the agent's loops.
-type part struct {
-	name string
-	run  func(ctx context.Context) error
-	// ready says what is missing until the part does its work.
-	ready func() error
-}
-
 // agent is everything that runs, made but not started.
 type agent struct {
 	config   *config
@@ -42,30 +30,31 @@ type agent struct {
 	seamark  *client.Client
 	watcher  *watch.Watcher
 	registry *prometheus.Registry
-	parts    []part
+	parts    []*part
 }
 
-// runAgent works until ctx ends or a part cannot go on.
+// runAgent works until ctx ends or it turns out that something must be put right first. Nothing waits for the API server:
+// what an earlier agent left on this node, the cluster DNS address above all, is served until it answers.
 func runAgent(ctx context.Context, c *config) error {
-	a, err := newAgent(ctx, c)
+	a, err := newAgent(c)
 	if err != nil {
 		return err
 	}
 	c.log.Info("seamark-node starts", "node", c.node, "speaker", c.speaker, "proxy", c.proxy, "dns", c.dns)
+	if !c.dns {
+		if err := removeDNS(ctx); err != nil {
+			c.log.Warn("What an agent with DNS has left cannot be removed", "err", err)
+		}
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.serveHTTP(ctx) })
 	for _, p := range a.parts {
-		g.Go(func() error {
-			if err := p.run(ctx); err != nil && ctx.Err() == nil {
-				return fmt.Errorf("%s: %w", p.name, err)
-			}
-			return nil
-		})
+		g.Go(func() error { return p.keep(ctx, c.log) })
 	}
 	return g.Wait()
 }
 
-func newAgent(ctx context.Context, c *config) (*agent, error) {
+func newAgent(c *config) (*agent, error) {
 	a := &agent{config: c, registry: prometheus.NewRegistry()}
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	var err error
@@ -78,26 +67,10 @@ func newAgent(ctx context.Context, c *config) (*agent, error) {
 	if a.seamark, err = client.New(c.rest); err != nil {
 		return nil, err
 	}
-	if err := preflight.Check(ctx, preflight.Config{
-		Kube: a.kube, Access: access(c), Wait: apiServerWait, Manifest: "manifests/node/rbac.yaml", Log: c.log,
-	}); err != nil {
-		return nil, err
-	}
-	a.watcher, err = watch.New(watch.Config{Kube: a.kube, Seamark: a.seamark, Namespace: c.namespace, Log: c.log.With("part", "watch")})
-	if err != nil {
-		return nil, err
-	}
-	synced := a.watcher.Source()
-	a.parts = append(a.parts, part{name: "watch", run: a.watcher.Run, ready: func() error {
-		if synced.Snapshot() == nil {
-			return errors.New("the API has not been read yet")
-		}
-		return nil
-	}})
 	for _, add := range []struct {
 		on  bool
 		add func() error
-	}{{c.speaker, a.addSpeaker}, {c.proxy, a.addProxy}, {c.dns, a.addDNS}} {
+	}{{true, a.addWatch}, {c.speaker, a.addSpeaker}, {c.proxy, a.addProxy}, {c.dns, a.addDNS}} {
 		if !add.on {
 			continue
 		}
@@ -106,6 +79,33 @@ func newAgent(ctx context.Context, c *config) (*agent, error) {
 		}
 	}
 	return a, nil
+}
+
+func (a *agent) addWatch() error {
+	c := a.config
+	var err error
+	a.watcher, err = watch.New(watch.Config{Kube: a.kube, Seamark: a.seamark, Namespace: c.namespace, Log: c.log.With("part", "watch")})
+	if err != nil {
+		return err
+	}
+	synced := a.watcher.Source()
+	a.parts = append(a.parts, &part{
+		name: "watch",
+		run: func(ctx context.Context) error {
+			if err := preflight.Check(ctx, preflight.Config{Kube: a.kube, Access: access(c), Manifest: "manifests/node/rbac.yaml", Log: c.log}); err != nil {
+				return err
+			}
+			return a.watcher.Run(ctx)
+		},
+		ready: func() error {
+			if synced.Snapshot() == nil {
+				return errors.New("the API has not been read yet")
+			}
+			return nil
+		},
+		alive: a.watcher.Alive,
+	})
+	return nil
 }
 
 func (a *agent) addProxy() error {
@@ -125,7 +125,7 @@ func (a *agent) addProxy() error {
 	if err != nil {
 		return err
 	}
-	a.parts = append(a.parts, part{name: "proxy", run: p.Run, ready: p.Ready})
+	a.parts = append(a.parts, &part{name: "proxy", run: p.Run, again: true, ready: p.Ready, alive: p.Alive})
 	return nil
 }
 
@@ -154,6 +154,6 @@ func (a *agent) addDNS() error {
 	if err != nil {
 		return err
 	}
-	a.parts = append(a.parts, part{name: "dns", run: s.Run, ready: s.Ready})
+	a.parts = append(a.parts, &part{name: "dns", run: s.Run, again: true, ready: s.Ready, alive: s.Alive})
 	return nil
 }

@@ -35,12 +35,16 @@ func cleanup(ctx context.Context) error {
 	}
 	try("the service proxy's tables", proxy.Cleanup(ctx))
 	try("the table of echo requests", speaker.Cleanup(ctx))
-	try("the DNS table", (&notrack.Driver{}).Set(ctx, nil, nil, nil))
+	try("the DNS addresses", removeDNS(ctx))
+	return errors.Join(errs...)
+}
+
+// removeDNS removes the cluster DNS addresses, so that another DNS can be reached at them, and their rules.
+func removeDNS(ctx context.Context) error {
 	addresses, err := bind.New()
 	if err == nil {
 		err = addresses.Set(ctx, nil)
 		addresses.Close()
 	}
-	try("the DNS addresses", err)
-	return errors.Join(errs...)
+	return errors.Join(err, (&notrack.Driver{}).Set(ctx, nil, nil, nil))
 }
