@@ -428,6 +428,59 @@ func TestProblemsOnce(t *testing.T) {
 	}
 }
 
+// TestKernelProblems: a node that cannot do its part says so, once for each family that is used.
+func TestKernelProblems(t *testing.T) {
+	root := t.TempDir()
+	write := func(name, value string) {
+		t.Helper()
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(value+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	both, _ := ruleset.Build(served(func(*cluster.Service) {}, "10.244.1.2@n1", "fd00:244:1::2@n1"), ruleset.Config{Node: "n1"})
+	v4, _ := ruleset.Build(Snapshot(node1, Service("web", "10.96.0.1", webPorts)), ruleset.Config{Node: "n1"})
+	check := func(what string, rs ruleset.Ruleset, want ...string) {
+		t.Helper()
+		problems := kernelProblems(root, families(root), &rs)
+		ok := len(problems) == len(want)
+		for i := range want {
+			ok = ok && strings.Contains(problems[i].Reason+" "+problems[i].Message, want[i])
+		}
+		if !ok {
+			t.Errorf("%s: %v, want %q", what, problems, want)
+		}
+	}
+	check("a kernel without IPv6", both, "NoIPv6")
+	check("a kernel without IPv6, and no Service with it", v4)
+	write("net/ipv4/ip_forward", "0")
+	write("net/ipv6/conf/all/forwarding", "0")
+	check("no forwarding", both, "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+	check("no forwarding, IPv4 only", v4, "NotForwarding")
+	write("net/ipv4/ip_forward", "1")
+	write("net/ipv6/conf/all/forwarding", "1")
+	check("all right", both)
+}
+
+// TestWithoutIPv6: on a kernel without IPv6 the rest works.
+func TestWithoutIPv6(t *testing.T) {
+	l := newLab(t)
+	l.start(func(c *Config) { c.SysctlRoot = t.TempDir() })
+	l.sync(served(func(*cluster.Service) {}, "10.244.1.2@n1", "fd00:244:1::2@n1"))
+	if got := l.ask(l.client, "tcp", "192.0.2.1:80"); !matches(got, "pod1 NODE") {
+		t.Errorf("IPv4: %q", got)
+	}
+	if got := l.run(l.node, "nft list tables"); strings.Contains(got, "ip6") {
+		t.Errorf("tables:\n%s", got)
+	}
+	if err := l.proxy.Ready(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestHealth: the kubelet and load balancers get an answer, and a port that is taken stops nothing.
 func TestHealth(t *testing.T) {
 	l := newLab(t)

@@ -93,7 +93,7 @@ func New(cfg Config) (*Proxy, error) {
 		cfg.CheckInterval = defaultCheckInterval
 	}
 	if cfg.SysctlRoot == "" {
-		cfg.SysctlRoot = "/proc/sys"
+		cfg.SysctlRoot = defaultSysctlRoot
 	}
 	m, err := newMetrics(cfg.Metrics)
 	if err != nil {
@@ -111,7 +111,8 @@ func (p *Proxy) Run(ctx context.Context) error {
 		p.cfg.Rules.DropInvalid = true
 		p.cfg.Log.Warn("Packets from pods that conntrack calls invalid are dropped instead", "error", err)
 	}
-	rules, err := nft.New()
+	families := families(p.cfg.SysctlRoot)
+	rules, err := nft.New(families...)
 	if err != nil {
 		return err
 	}
@@ -127,7 +128,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	health := &http.Server{Handler: p.health.Handler(), ReadHeaderTimeout: 5 * time.Second}
 	defer health.Close()
 	// In this goroutine, so that whoever calls Run in a network namespace gets all sockets there.
-	p.loop(ctx, &node{rules: rules, flows: flows, checks: checks, health: health, builder: ruleset.NewBuilder(p.cfg.Rules)})
+	p.loop(ctx, &node{families: families, rules: rules, flows: flows, checks: checks, health: health, builder: ruleset.NewBuilder(p.cfg.Rules)})
 	return nil
 }
 
@@ -160,22 +161,14 @@ func (p *Proxy) Ready() error {
 // Alive returns an error if the proxy hangs. Any goroutine may call it.
 func (p *Proxy) Alive() error { return p.pulse.Stuck(time.Now(), pace.Hang) }
 
-// Cleanup removes everything that the proxy leaves in the kernel.
-func Cleanup(ctx context.Context) error {
-	rules, err := nft.New()
-	if err != nil {
-		return err
-	}
-	return errors.Join(rules.Cleanup(ctx), rules.Close())
-}
-
 // node is what the loop works on.
 type node struct {
-	builder *ruleset.Builder
-	rules   *nft.Driver
-	flows   *conntrack.Driver
-	checks  *healthcheck.Services
-	health  *http.Server
+	families []cluster.Family
+	builder  *ruleset.Builder
+	rules    *nft.Driver
+	flows    *conntrack.Driver
+	checks   *healthcheck.Services
+	health   *http.Server
 	// listening is true once health is served; listenError is why it was not.
 	listening   bool
 	listenError string
@@ -259,6 +252,7 @@ func (p *Proxy) syncOnce(ctx context.Context, n *node) error {
 	_, known := snap.Nodes[p.cfg.Rules.Node]
 	p.health.SetNodeEligible(known)
 	want, problems := n.builder.Build(snap)
+	problems = append(problems, kernelProblems(p.cfg.SysctlRoot, n.families, &want)...)
 
 	var errs []error
 	refused := false

@@ -36,6 +36,9 @@ type agent struct {
 // runAgent works until ctx ends or it turns out that something must be put right first. Nothing waits for the API server:
 // what an earlier agent left on this node, the cluster DNS address above all, is served until it answers.
 func runAgent(ctx context.Context, c *config) error {
+	if err := probe(needs(c)); err != nil {
+		return err
+	}
 	a, err := newAgent(c)
 	if err != nil {
 		return err

@@ -65,6 +65,28 @@ func (d *Driver) Set(_ context.Context, ours, queries, replies []netip.Addr) err
 	return nil
 }
 
+// Probe returns an error if the kernel lacks what the table is made of: one that nobody sees is made and removed again in one
+// transaction.
+func Probe() error {
+	c, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("opening nftables: %w", err)
+	}
+	t := c.AddTable(&nftables.Table{Name: tableName + "-probe", Family: nftables.TableFamilyINet})
+	if err := addRules(c, t, [3][]netip.Addr{}); err != nil {
+		return fmt.Errorf("building an nftables table: %w", err)
+	}
+	c.DelTable(t)
+	err = c.Flush()
+	switch {
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("nftables: exemption from connection tracking: %w: run it with CAP_NET_ADMIN", err)
+	case err != nil:
+		return fmt.Errorf("nftables: exemption from connection tracking: %w: the kernel needs CONFIG_NF_TABLES_INET, CONFIG_NFT_CT", err)
+	}
+	return nil
+}
+
 // family is how the rules of an IP family find addresses in a packet.
 type family struct {
 	suffix       string

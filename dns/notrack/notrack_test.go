@@ -44,6 +44,9 @@ func TestSet(t *testing.T) {
 		return
 	}
 	netnstest.Exec(t, "nft", "add table inet foreign; add chain inet foreign c")
+	if err := Probe(); err != nil {
+		t.Error(err)
+	}
 	var d Driver
 	set := func(d *Driver, ours, queries, replies []netip.Addr) {
 		t.Helper()

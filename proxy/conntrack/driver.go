@@ -43,6 +43,21 @@ func New() (*Driver, error) {
 	return &Driver{conn: conn, families: map[cluster.Family]*family{}}, nil
 }
 
+// Probe returns an error if the kernel does not tell of flows.
+func Probe() error {
+	conn, err := nfnl.Dial()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	var w nfnl.Writer
+	writeDump(&w, cluster.IPv4, netip.AddrPortFrom(netip.IPv4Unspecified(), 0))
+	if err := conn.Dump(&w, func([]byte) {}); err != nil {
+		return fmt.Errorf("list the flows of connection tracking: %w: the kernel needs CONFIG_NF_CT_NETLINK", err)
+	}
+	return nil
+}
+
 // Close ends the driver.
 func (d *Driver) Close() error { return d.conn.Close() }
 

@@ -22,7 +22,7 @@ const maxTransaction = 16 << 20
 // concurrently.
 type Driver struct {
 	sock   *socket
-	tables [2]*table
+	tables []*table
 	// limit is maxTransaction; tests have less.
 	limit int
 	// structure and elements are what Check looks at.
@@ -54,15 +54,18 @@ type refusal struct {
 	err error
 }
 
-// New opens the driver; nothing is read or changed yet.
-func New() (*Driver, error) {
+// New opens the driver for the tables of some families, of both if none are given; nothing is read or changed yet.
+func New(families ...cluster.Family) (*Driver, error) {
+	if len(families) == 0 {
+		families = []cluster.Family{cluster.IPv4, cluster.IPv6}
+	}
 	conn, err := nfnl.Dial()
 	if err != nil {
 		return nil, err
 	}
 	d := &Driver{sock: &socket{conn}, limit: maxTransaction, now: time.Now, rested: rested}
-	for i, f := range []cluster.Family{cluster.IPv4, cluster.IPv6} {
-		d.tables[i] = &table{family: f, refused: map[cluster.Name]refusal{}, w: newTableWriter(f)}
+	for _, f := range families {
+		d.tables = append(d.tables, &table{family: f, refused: map[cluster.Name]refusal{}, w: newTableWriter(f)})
 	}
 	return d, nil
 }
@@ -76,8 +79,11 @@ func (d *Driver) Close() error { return d.sock.Close() }
 func (d *Driver) Set(ctx context.Context, want ruleset.Ruleset) error {
 	var errs []error
 	refused := &ruleset.RefusedError{}
-	for i, w := range want.Tables() {
-		t := d.tables[i]
+	for _, t := range d.tables {
+		w := &want.IPv4
+		if t.family == cluster.IPv6 {
+			w = &want.IPv6
+		}
 		if err := d.set(ctx, t, w); err != nil {
 			errs = append(errs, fmt.Errorf("table %s: %w", tableText(t.family), err))
 			t.have = nil // unknown now

@@ -30,10 +30,12 @@ type tableWriter struct {
 	nfnl.Writer
 	encoder
 	specs []ruleset.Spec
+	// table is the table's name.
+	table string
 }
 
 func newTableWriter(f cluster.Family) *tableWriter {
-	w := &tableWriter{encoder: encoder{f}}
+	w := &tableWriter{encoder: encoder{f}, table: ruleset.TableName}
 	for _, id := range ruleset.AllSets() {
 		w.specs = append(w.specs, id.Spec())
 	}
@@ -44,7 +46,7 @@ func newTableWriter(f cluster.Family) *tableWriter {
 // message: NFTA_TABLE_NAME, NFTA_SET_TABLE, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, NFTA_SET_ELEM_LIST_TABLE.
 func (w *tableWriter) start(msgType, flags uint16) {
 	w.Message(msgType, unix.NLM_F_REQUEST|flags, w.nf())
-	w.Text(unix.NFTA_TABLE_NAME, ruleset.TableName)
+	w.Text(unix.NFTA_TABLE_NAME, w.table)
 }
 
 func (w *tableWriter) addTable() {

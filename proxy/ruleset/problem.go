@@ -22,9 +22,12 @@ type Problem struct {
 const (
 	ReasonNodeUnknown = "NodeUnknown"
 	ReasonNoPodCIDR   = "NoPodCIDR"
-	ReasonConflict    = "FrontendConflict"
-	ReasonInvalid     = "InvalidService"
-	ReasonRefused     = "RefusedByKernel"
+	// ReasonNoIPv6 and ReasonNotForwarding are about this node's kernel.
+	ReasonNoIPv6        = "NoIPv6"
+	ReasonNotForwarding = "NotForwarding"
+	ReasonConflict      = "FrontendConflict"
+	ReasonInvalid       = "InvalidService"
+	ReasonRefused       = "RefusedByKernel"
 	// ReasonHealthCheck is kube-proxy's.
 	ReasonHealthCheck = "FailedToStartServiceHealthcheck"
 )

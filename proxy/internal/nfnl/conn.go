@@ -100,7 +100,7 @@ func (c *Conn) drain() error {
 	return errors.Join(e, os.NewSyscallError("recvfrom", err))
 }
 
-// Commit sends what was written, which must ask for an answer at its end (EndBatch, Acknowledge), and returns the first
+// Commit sends what was written, which must ask for an answer at its end (EndBatch, LeaveBatchOpen, Acknowledge), and returns the first
 // error that the kernel has with it, as a [syscall.Errno].
 func (c *Conn) Commit(w *Writer) error {
 	if err := c.send(w.buf); err != nil {

@@ -48,6 +48,9 @@ func (w *Writer) EndBatch() {
 	w.control(unix.NFNL_MSG_BATCH_END)
 }
 
+// LeaveBatchOpen asks for an answer without completing the transaction: the kernel judges it and does nothing.
+func (w *Writer) LeaveBatchOpen() { w.Acknowledge() }
+
 func (w *Writer) control(msgType uint16) {
 	w.header(msgType, unix.NLM_F_REQUEST, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)
 	w.Finish()
