@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/record"
 
 	"github.com/seamark-io/seamark/api/client"
 	"github.com/seamark-io/seamark/cluster/preflight"
@@ -30,6 +31,7 @@ type agent struct {
 	seamark  *client.Client
 	watcher  *watch.Watcher
 	registry *prometheus.Registry
+	events   record.EventRecorder
 	parts    []*part
 }
 
@@ -124,6 +126,7 @@ func (a *agent) addProxy() error {
 		HealthAddress: c.healthzAddress,
 		SysctlRoot:    c.sysctlRoot,
 		Metrics:       a.registry,
+		Problem:       a.newProblemTeller().tell,
 	})
 	if err != nil {
 		return err

@@ -22,8 +22,10 @@ func access(c *config) []preflight.Access {
 			preflight.Access{Verbs: []string{"patch"}, Group: group, Resource: "ippools/status"},
 			preflight.Access{Verbs: []string{"patch"}, Group: group, Resource: "vips/status"},
 			preflight.Access{Verbs: []string{"patch"}, Group: group, Resource: "bgppeers/status"},
-			preflight.Access{Verbs: []string{"create", "patch"}, Resource: "events"},
 		)
+	}
+	if c.speaker || c.proxy {
+		all = append(all, preflight.Access{Verbs: []string{"create", "patch"}, Resource: "events"})
 	}
 	return all
 }

@@ -32,6 +32,9 @@ const (
 	ReasonHealthCheck = "FailedToStartServiceHealthcheck"
 )
 
+// OfNode reports whether the Problem is this node's. The others are the cluster's: all nodes find them.
+func (p Problem) OfNode() bool { return p.Reason != ReasonConflict && p.Reason != ReasonInvalid }
+
 // RefusedError says that a driver could not do what some Services need; it did everything else.
 type RefusedError struct {
 	Problems []Problem
