@@ -481,6 +481,38 @@ func TestWithoutIPv6(t *testing.T) {
 	}
 }
 
+// TestNodePortPrefixes: node ports are served at the addresses that prefixes choose, also at one that the node gets later.
+func TestNodePortPrefixes(t *testing.T) {
+	l := newLab(t)
+	l.run(l.node, "ip addr add 172.16.0.1/32 dev lan")
+	l.start(func(c *Config) {
+		c.Rules.NodePortPrefixes = []netip.Prefix{netip.MustParsePrefix("172.16.0.0/24"), netip.MustParsePrefix("127.0.0.0/8")}
+	})
+	l.sync(served(func(*cluster.Service) {}, "10.244.1.2@n1", "fd00:244:1::2@n1"))
+	for to, want := range map[string]string{
+		"172.16.0.1:30080": "pod1 NODE",
+		"10.0.0.1:30080":   "refused",
+		"[fd00::1]:30080":  "pod1 NODE", // no prefix of this family: its primary address
+	} {
+		if got := l.ask(l.client, "tcp", to); !matches(got, want) {
+			t.Errorf("%s: %q, want %q", to, got, want)
+		}
+	}
+	if got := l.ask(l.node, "tcp", "127.0.0.1:30080"); got != "refused" {
+		t.Errorf("loopback: %q", got)
+	}
+	l.run(l.node, "ip addr add 172.16.0.2/32 dev lan")
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		got := l.ask(l.client, "tcp", "172.16.0.2:30080")
+		if matches(got, "pod1 NODE") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("an address that came later: %q", got)
+		}
+	}
+}
+
 // TestHealth: the kubelet and load balancers get an answer, and a port that is taken stops nothing.
 func TestHealth(t *testing.T) {
 	l := newLab(t)

@@ -165,10 +165,12 @@ func (p *Proxy) Alive() error { return p.pulse.Stuck(time.Now(), pace.Hang) }
 type node struct {
 	families []cluster.Family
 	builder  *ruleset.Builder
-	rules    *nft.Driver
-	flows    *conntrack.Driver
-	checks   *healthcheck.Services
-	health   *http.Server
+	// addresses on the node's interfaces at the last sync.
+	addresses []netip.Addr
+	rules     *nft.Driver
+	flows     *conntrack.Driver
+	checks    *healthcheck.Services
+	health    *http.Server
 	// listening is true once health is served; listenError is why it was not.
 	listening   bool
 	listenError string
@@ -233,6 +235,9 @@ func (p *Proxy) wait(ctx context.Context, n *node, rest time.Duration, check, ag
 				p.metrics.failures.WithLabelValues("check").Inc()
 				p.cfg.Log.Error("Cannot tell whether the rules are as they were left", "error", err)
 			}
+			if p.addressesChanged(n) {
+				return true
+			}
 			if len(changed) > 0 {
 				p.metrics.drift.Inc()
 				p.cfg.Log.Warn("Somebody else has changed the rules", "tables", changed)
@@ -251,10 +256,11 @@ func (p *Proxy) syncOnce(ctx context.Context, n *node) error {
 	start := time.Now()
 	_, known := snap.Nodes[p.cfg.Rules.Node]
 	p.health.SetNodeEligible(known)
+	addressErr := p.readAddresses(n)
 	want, problems := n.builder.Build(snap)
 	problems = append(problems, kernelProblems(p.cfg.SysctlRoot, n.families, &want)...)
 
-	var errs []error
+	errs := []error{addressErr}
 	refused := false
 	part := func(name string, err error) {
 		if err != nil {

@@ -115,7 +115,7 @@ func (a *agent) addWatch() error {
 
 func (a *agent) addProxy() error {
 	c := a.config
-	rules := ruleset.Config{Node: c.node, ClusterCIDRs: c.clusterCIDRs}
+	rules := ruleset.Config{Node: c.node, ClusterCIDRs: c.clusterCIDRs, NodePortPrefixes: c.nodePorts}
 	if c.dns {
 		rules.LocalDNS = c.dnsService
 	}

@@ -29,6 +29,7 @@ type options struct {
 	clusterDomain string
 	clusterCIDRs  []string
 	serviceCIDRs  []string
+	nodePorts     []string
 	dnsService    string
 	dnsUpstreams  []string
 	dnsListen     []string
@@ -55,6 +56,7 @@ type config struct {
 	clusterDomain string
 	clusterCIDRs  []netip.Prefix
 	serviceCIDRs  []netip.Prefix
+	nodePorts     []netip.Prefix
 	dnsService    cluster.Name
 	dnsUpstreams  []netip.AddrPort
 	dnsListen     []netip.AddrPort
@@ -112,6 +114,7 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 
 	f.StringSliceVar(&o.clusterCIDRs, "cluster-cidr", o.clusterCIDRs, "pods' addresses, where Nodes have no spec.podCIDRs: tells traffic of this node's pods from traffic from outside")
 	f.StringSliceVar(&o.serviceCIDRs, "service-cidr", o.serviceCIDRs, "cluster IPs: with --cluster-cidr, the addresses whose names nobody but this cluster knows")
+	f.StringSliceVar(&o.nodePorts, "nodeport-addresses", o.nodePorts, "prefixes of the node's addresses that serve node ports; for a family without one, and if it is \"primary\": the node's primary internal address")
 	f.StringVar(&o.clusterDomain, "cluster-domain", o.clusterDomain, "the cluster's DNS domain")
 	f.StringVar(&o.dnsService, "dns-service", o.dnsService, "Service, as namespace/name, at whose cluster IPs DNS is answered")
 	f.StringSliceVar(&o.dnsUpstreams, "dns-upstream", o.dnsUpstreams, "servers to ask for all other names, as address or address:port (default: those of --resolv-conf)")
@@ -156,6 +159,10 @@ func (o *options) complete() (*config, error) {
 	check("cluster-cidr", err)
 	c.serviceCIDRs, err = parseAll(o.serviceCIDRs, netip.ParsePrefix)
 	check("service-cidr", err)
+	if len(o.nodePorts) != 1 || o.nodePorts[0] != "primary" { // kube-proxy has the same word
+		c.nodePorts, err = parseAll(o.nodePorts, netip.ParsePrefix)
+		check("nodeport-addresses", err)
+	}
 	c.dnsUpstreams, err = parseAll(o.dnsUpstreams, parseDNSAddress)
 	check("dns-upstream", err)
 	c.dnsListen, err = parseAll(o.dnsListen, parseDNSAddress)

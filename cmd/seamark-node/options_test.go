@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -33,7 +34,7 @@ func complete(t *testing.T, args ...string) (*config, error) {
 }
 
 func TestOptions(t *testing.T) {
-	c, err := complete(t, "--dns-upstream=192.0.2.53,[2001:db8::53]:5353", "--cluster-cidr=10.244.0.0/16", "--dns=false")
+	c, err := complete(t, "--dns-upstream=192.0.2.53,[2001:db8::53]:5353", "--cluster-cidr=10.244.0.0/16", "--dns=false", "--nodeport-addresses=10.0.0.0/8,fd00::/8")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,6 +45,12 @@ func TestOptions(t *testing.T) {
 	if c.dns || !c.proxy || !c.speaker || c.dnsService.String() != "kube-system/kube-dns" {
 		t.Errorf("got %+v", c)
 	}
+	if fmt.Sprint(c.nodePorts) != "[10.0.0.0/8 fd00::/8]" {
+		t.Errorf("node ports at %v", c.nodePorts)
+	}
+	if c, err := complete(t, "--nodeport-addresses=primary"); err != nil || c.nodePorts != nil {
+		t.Errorf("node ports at the primary address: %v, %v", c, err)
+	}
 	if c.rest.QPS >= 0 {
 		t.Errorf("client QPS %v: the client must not hold requests back", c.rest.QPS)
 	}
@@ -53,13 +60,13 @@ func TestOptions(t *testing.T) {
 func TestOptionsNameAllThatIsWrong(t *testing.T) {
 	_, err := complete(t, "--node-name=", "--speaker=false", "--proxy=false", "--dns=false", "--dns-service=kube-dns",
 		"--dns-upstream=nameserver", "--cluster-cidr=10.244.0.0", "--log-level=loud", "--log-format=xml", "--healthz-bind-address=10256",
-		"--drain-on-stop=maybe", "--leave-time=1h")
+		"--drain-on-stop=maybe", "--leave-time=1h", "--nodeport-addresses=primary,10.0.0.1")
 	if err == nil {
 		t.Fatal("accepted")
 	}
 	for _, want := range []string{
 		"--node-name", "nothing to do", "--dns-service", "--dns-upstream", "--cluster-cidr", "--log-level", "--log-format", "--healthz-bind-address",
-		"--drain-on-stop", "--leave-time",
+		"--drain-on-stop", "--leave-time", "--nodeport-addresses",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is missing in:\n%v", want, err)

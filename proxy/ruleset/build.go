@@ -65,6 +65,9 @@ func NewBuilder(cfg Config) *Builder {
 	return &Builder{cfg: cfg, tables: [2]*tableBuilder{{family: cluster.IPv4}, {family: cluster.IPv6}}}
 }
 
+// SetLocalAddresses says which addresses are on the node's interfaces from now on, sorted.
+func (b *Builder) SetLocalAddresses(addrs []netip.Addr) { b.cfg.LocalAddresses = addrs }
+
 // Build is the same as the function Build.
 func (b *Builder) Build(snap *cluster.Snapshot) (Ruleset, []Problem) {
 	node, problems := b.node(snap)

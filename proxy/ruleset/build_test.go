@@ -2,6 +2,7 @@ package ruleset_test
 
 import (
 	"flag"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -311,6 +312,26 @@ func TestVIPControl(t *testing.T) {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+// TestNodePortAddresses: which of the node's addresses serve node ports.
+func TestNodePortAddresses(t *testing.T) {
+	local := Addrs("10.0.0.1 10.1.0.1 10.96.0.10 10.96.7.7 127.0.0.1 169.254.1.1 192.0.2.1 fd00::1 fe80::1")
+	for _, c := range []struct{ prefixes, want string }{
+		{"", "[10.0.0.1 fd00::1]"},
+		{"10.1.0.0/16", "[10.1.0.1 fd00::1]"},
+		{"10.1.0.0/16 2001:db8::/32", "[10.1.0.1]"},
+		{"0.0.0.0/0 ::/0", "[10.0.0.1 10.1.0.1 fd00::1]"},
+	} {
+		cfg := ruleset.Config{Node: "n1", LocalDNS: Name("dns"), LocalAddresses: local}
+		for _, p := range strings.Fields(c.prefixes) {
+			cfg.NodePortPrefixes = append(cfg.NodePortPrefixes, netip.MustParsePrefix(p))
+		}
+		rs, _ := ruleset.Build(Snapshot(node1, Service("dns", "10.96.0.10", web), Service("web", "10.96.0.1", web, lb("192.0.2.1")), ServiceCIDRs("10.96.0.0/16")), cfg)
+		if got := fmt.Sprint(rs.NodePortAddresses()); got != c.want {
+			t.Errorf("%q: %s, want %s", c.prefixes, got, c.want)
+		}
 	}
 }
 

@@ -17,8 +17,11 @@ type Config struct {
 	// never refused. While the server listens, its packets are not tracked, and so not translated; when it does not, the
 	// Service's endpoints answer, if it has any. The zero value when the DNS part does not run.
 	LocalDNS cluster.Name
-	// NodePortAddresses serve node ports. Empty: the node's primary internal address of each family.
-	NodePortAddresses []netip.Addr
+	// NodePortPrefixes choose the LocalAddresses that serve node ports. A family without a prefix serves them at the node's
+	// primary internal address.
+	NodePortPrefixes []netip.Prefix
+	// LocalAddresses are those on the node's interfaces, sorted; see also Builder.SetLocalAddresses.
+	LocalAddresses []netip.Addr
 	// DropInvalid drops packets from pods that conntrack cannot place: they would leave untranslated and end the
 	// connection (kubernetes/kubernetes#74839). It is for kernels where nf_conntrack_tcp_be_liberal cannot be set.
 	DropInvalid bool
@@ -53,7 +56,7 @@ func (cfg Config) resolve(snap *cluster.Snapshot, node *cluster.Node, f cluster.
 	r := resolved{
 		node:      node,
 		pods:      prefixes(node.PodCIDRs),
-		nodePorts: ofFamily(cfg.NodePortAddresses),
+		nodePorts: cfg.nodePorts(snap, f, localDNS),
 		internal:  ofFamily(node.InternalIPs),
 		localDNS:  ofFamily(localDNS),
 
@@ -63,10 +66,24 @@ func (cfg Config) resolve(snap *cluster.Snapshot, node *cluster.Node, f cluster.
 	if len(r.pods) == 0 {
 		r.pods = prefixes(cfg.ClusterCIDRs)
 	}
-	if len(cfg.NodePortAddresses) == 0 && len(r.internal) > 0 {
+	if len(prefixes(cfg.NodePortPrefixes)) == 0 && len(r.internal) > 0 {
 		r.nodePorts = r.internal[:1]
 	}
 	return r
+}
+
+// nodePorts returns the local addresses that the prefixes choose. What is on the node for another purpose is not among them:
+// an address that no other host can reach, a VIP or the cluster DNS that somebody has put there.
+func (cfg Config) nodePorts(snap *cluster.Snapshot, f cluster.Family, localDNS []netip.Addr) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range cfg.LocalAddresses {
+		contains := func(p netip.Prefix) bool { return p.Contains(a) }
+		if cluster.FamilyOf(a) == f && a.IsGlobalUnicast() && slices.ContainsFunc(cfg.NodePortPrefixes, contains) &&
+			snap.VIPs[a] == nil && !slices.Contains(localDNS, a) && !slices.ContainsFunc(snap.ServiceCIDRs, contains) {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 // equal reports whether the same Services make the same rules with both.
