@@ -21,6 +21,9 @@ type Node struct {
 	OutOfService bool
 	// Unschedulable is true for a node that is cordoned, as before it is drained.
 	Unschedulable bool
+	// Leaving is true for a Node that is being deleted, or is about to be: one with the taint
+	// ToBeDeletedByClusterAutoscaler.
+	Leaving bool
 }
 
 // CanAnnounce reports whether the node may announce VIPs; the reason says why not.

@@ -547,6 +547,15 @@ func TestHealth(t *testing.T) {
 			t.Fatalf("/healthz answers %d", code)
 		}
 	}
+	// A node that is about to go gets no more traffic from load balancers, and is alive.
+	leaving := *l.source.Snapshot().Nodes["n1"]
+	leaving.Leaving = true
+	l.sync(Clone(l.source.Snapshot(), func(s *cluster.Snapshot) { s.Nodes["n1"] = &leaving }))
+	l.client.Do(func() {
+		if healthz, livez := status(at.String(), "/healthz"), status(at.String(), "/livez"); healthz != 503 || livez != 200 {
+			t.Errorf("on a node that is leaving /healthz answers %d, /livez %d", healthz, livez)
+		}
+	})
 }
 
 // status asks over a connection that is opened in this goroutine, and so in this network namespace.

@@ -254,8 +254,8 @@ func (p *Proxy) syncOnce(ctx context.Context, n *node) error {
 		return nil
 	}
 	start := time.Now()
-	_, known := snap.Nodes[p.cfg.Rules.Node]
-	p.health.SetNodeEligible(known)
+	self := snap.Nodes[p.cfg.Rules.Node]
+	p.health.SetNodeEligible(self != nil && !self.Leaving)
 	addressErr := p.readAddresses(n)
 	want, problems := n.builder.Build(snap)
 	problems = append(problems, kernelProblems(p.cfg.SysctlRoot, n.families, &want)...)

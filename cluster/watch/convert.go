@@ -199,12 +199,18 @@ func Node(n *corev1.Node) *cluster.Node {
 		excluded, err := strconv.ParseBool(v)
 		out.Excluded = excluded || err != nil
 	}
+	out.Leaving = n.DeletionTimestamp != nil
 	for _, t := range n.Spec.Taints {
 		out.OutOfService = out.OutOfService || t.Key == corev1.TaintNodeOutOfService
+		out.Leaving = out.Leaving || t.Key == taintToBeDeleted
 	}
 	out.Excluded = out.Excluded || out.OutOfService
 	return out
 }
+
+// taintToBeDeleted is put on a node by the cluster autoscaler (k8s.io/autoscaler/cluster-autoscaler/utils/taints) before it
+// drains and deletes it.
+const taintToBeDeleted = "ToBeDeletedByClusterAutoscaler"
 
 // ServiceCIDR returns the ranges of a ServiceCIDR.
 func ServiceCIDR(s *networkingv1.ServiceCIDR) []netip.Prefix { return prefixes(s.Spec.CIDRs) }

@@ -107,6 +107,22 @@ func TestNodeExcluded(t *testing.T) {
 	}
 }
 
+func TestNodeLeaving(t *testing.T) {
+	for name, c := range map[string]struct {
+		node *corev1.Node
+		want bool
+	}{
+		"stays":         {&corev1.Node{}, false},
+		"other taint":   {&corev1.Node{Spec: corev1.NodeSpec{Taints: []corev1.Taint{{Key: "DeletionCandidateOfClusterAutoscaler"}}}}, false},
+		"scaled down":   {&corev1.Node{Spec: corev1.NodeSpec{Taints: []corev1.Taint{{Key: "ToBeDeletedByClusterAutoscaler"}}}}, true},
+		"being deleted": {&corev1.Node{ObjectMeta: metav1.ObjectMeta{DeletionTimestamp: &metav1.Time{}}}, true},
+	} {
+		if got := Node(c.node).Leaving; got != c.want {
+			t.Errorf("%s: leaving %v", name, got)
+		}
+	}
+}
+
 func TestPoolWithoutAnnounceIsAnnouncedBothWays(t *testing.T) {
 	p, err := Pool(&v1alpha1.IPPool{Spec: v1alpha1.IPPoolSpec{Addresses: []string{"192.0.2.0/28"}}})
 	if err != nil {

@@ -41,7 +41,7 @@ func (p *Proxy) LastUpdated() time.Time {
 	return p.updated
 }
 
-// SetNodeEligible notes whether the node should get traffic at all: whether its Node object exists.
+// SetNodeEligible notes whether the node should get traffic at all: whether its Node object exists and is to stay.
 func (p *Proxy) SetNodeEligible(eligible bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
