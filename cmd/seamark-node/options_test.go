@@ -9,8 +9,10 @@ import (
 	"testing"
 
 	"github.com/spf13/pflag"
+	appsv1 "k8s.io/api/apps/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/yaml"
 
 	"github.com/seamark-io/seamark/cluster/preflight"
 )
@@ -114,4 +116,20 @@ func TestRights(t *testing.T) {
 
 func key(a preflight.Access, verb string) string {
 	return strings.Join([]string{a.Namespace, a.Group, a.Resource, verb}, " ")
+}
+
+// TestManifestArguments: the agent understands what its DaemonSet tells it.
+func TestManifestArguments(t *testing.T) {
+	b, err := os.ReadFile("../../manifests/node/daemonset.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var set appsv1.DaemonSet
+	if err := yaml.UnmarshalStrict(b, &set); err != nil {
+		t.Fatal(err)
+	}
+	c, err := complete(t, set.Spec.Template.Spec.Containers[0].Args...)
+	if err != nil || !c.speaker || !c.proxy || !c.dns {
+		t.Errorf("%+v, %v", c, err)
+	}
 }
