@@ -1,7 +1,6 @@
 package liveness
 
 import (
-	"cmp"
 	"net/netip"
 	"slices"
 	"time"
@@ -81,7 +80,7 @@ func (m *Member) SetWanted(now Time, wanted []Want) {
 		table[w.Addr] = o.lease
 		next = append(next, o)
 	}
-	slices.SortFunc(next, func(a, b *own) int { return cmp.Compare(a.id, b.id) })
+	slices.SortFunc(next, func(a, b *own) int { return a.Addr.Compare(b.Addr) })
 	old := m.owned
 	// The new table first: from here on the reply path knows nothing of what is let go.
 	m.leases.table.Store(&table)

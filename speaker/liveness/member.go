@@ -47,7 +47,7 @@ type Member struct {
 	seats      seats
 	verdicts   journal[verdictKey, verdictValue]
 
-	// As a claimant. owned are sorted by id; base is the group of addresses of which no acceptor is missing; lost is since
+	// As a claimant. owned are sorted by address; base is the group of addresses of which no acceptor is missing; lost is since
 	// when it has had no majority, Never while it has.
 	claims         journal[AddressID, Intent]
 	own            map[AddressID]*own
@@ -100,6 +100,9 @@ func New(now Time, cfg Config) (*Member, error) {
 
 // Leases is what the reply path asks.
 func (m *Member) Leases() *Leases { return m.leases }
+
+// IsAcceptor says whether heartbeats that are for acceptors only are for this node.
+func (m *Member) IsAcceptor() bool { return m.selfSlot >= 0 }
 
 // random is splitmix64: the state machine must replay from its inputs.
 func (m *Member) random() uint64 {

@@ -169,7 +169,6 @@ func (m *Member) build() *View {
 	for _, o := range m.owned {
 		v.Addresses = append(v.Addresses, m.addressView(o))
 	}
-	slices.SortFunc(v.Addresses, func(a, b AddressView) int { return a.Addr.Compare(b.Addr) })
 	v.Problems = m.problems(heard)
 	return v
 }
