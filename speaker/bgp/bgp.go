@@ -46,9 +46,10 @@ type Speaker struct {
 	unwind context.CancelFunc
 	wanted plan.BGP
 
-	// fresh is true until the first sessions are opened: routers may still have the routes of an agent before this one.
-	fresh bool
 	peers map[string]plan.Peer
+	// restarting are those of the first peers that have not been opened: routers may still have the routes of an agent
+	// before this one. It is nil before the first Set.
+	restarting map[string]bool
 	// open are those of peers that gobgp has; the others wait for BFD.
 	open map[string]bool
 	// extended are those whose router agreed to IPv6 next hops of IPv4 routes.
@@ -66,7 +67,7 @@ type Speaker struct {
 // New returns a Speaker without sessions.
 func New(c Config) *Speaker {
 	return &Speaker{
-		log: c.Log, leaveTime: c.LeaveTime, status: newStatusBoard(), poked: make(chan struct{}, 1), fresh: true,
+		log: c.Log, leaveTime: c.LeaveTime, status: newStatusBoard(), poked: make(chan struct{}, 1),
 		peers: map[string]plan.Peer{}, open: map[string]bool{}, extended: map[string]bool{}, paths: map[netip.Addr]Path{},
 		tags: newTagger(), routes: map[netip.Prefix][]tag{},
 	}
@@ -104,6 +105,12 @@ func (s *Speaker) Set(ctx context.Context, wanted plan.BGP) error {
 		s.forget(p)
 	}
 	moved := s.adopt(wanted.Peers)
+	if s.restarting == nil {
+		s.restarting = map[string]bool{}
+		for _, p := range wanted.Peers {
+			s.restarting[p.Name] = true
+		}
+	}
 	if err := s.setRoutes(ctx, s.remaining(wanted)); err != nil {
 		return errors.Join(append(errs, err)...)
 	}
@@ -119,7 +126,6 @@ func (s *Speaker) Set(ctx context.Context, wanted plan.BGP) error {
 			errs = append(errs, fmt.Errorf("open a session with %s: %w", name, err))
 		}
 	}
-	s.fresh = false
 	return errors.Join(errs...)
 }
 
@@ -201,10 +207,11 @@ func (s *Speaker) forget(p plan.Peer) {
 }
 
 func (s *Speaker) openPeer(ctx context.Context, p plan.Peer) error {
-	if err := s.server.AddPeer(ctx, &api.AddPeerRequest{Peer: neighbor(p, s.fresh)}); err != nil {
+	if err := s.server.AddPeer(ctx, &api.AddPeerRequest{Peer: neighbor(p, s.restarting[p.Name])}); err != nil {
 		return err
 	}
 	s.open[p.Name] = true
+	delete(s.restarting, p.Name)
 	return nil
 }
 
