@@ -10,8 +10,9 @@ import (
 // Path is what BFD (RFC 5880) says of the path to a router.
 type Path uint8
 
+// The states of a path. PathUnknown: nothing has been heard yet, or the router does not take part (any more), its state being
+// AdminDown.
 const (
-	// PathUnknown: nothing has been heard yet, or the router does not take part (any more): its state is AdminDown.
 	PathUnknown Path = iota
 	PathUp
 	PathDown
