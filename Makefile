@@ -58,7 +58,9 @@ bin/images/seamark-controller.tar bin/images/seamark-node.tar: bin/images/seamar
 test: packages unit lab-tests scenarios e2e-listed ## Everything: unit tests, the lab's own, scenarios in it, upstream e2e
 
 unit: ## Unit tests of both modules, with the race detector
-	CGO_ENABLED=1 $(GO) test -race -count=1 ./...
+	CGO_ENABLED=1 $(GO) test -race -count=1 $$($(GO) list ./... | grep -v /speaker/liveness$$)
+	CGO_ENABLED=1 $(GO) test -race -count=1 -short ./speaker/liveness
+	$(GO) test -count=1 ./speaker/liveness # all seeds of its simulator: with the race detector they take ten times as long
 	$(GO) test -count=1 -v -run '^TestAgainstOracle$$' ./provider/ipam # again, faster, and to be seen: seeds, steps, what came up
 	CGO_ENABLED=1 $(GO) -C integration test -race -count=1 $$($(GO) -C integration list ./... | grep -v /scenarios)
 
@@ -73,6 +75,10 @@ e2e-listed: images bin/e2e ## The upstream specs that Seamark's proxy, DNS and l
 
 e2e: $(if $(filter seamark,$(LAB_LB)),images) bin/e2e ## Upstream e2e specs: LAB_PROXY=seamark|kube-proxy LAB_DNS=seamark|coredns FOCUS=… SKIP=…
 	bin/e2e run --proxy $(LAB_PROXY) --dns $(LAB_DNS) --lb $(LAB_LB) $(if $(FOCUS),--focus '$(FOCUS)') $(if $(SKIP),--skip '$(SKIP)')
+
+.PHONY: model
+model: packages ## Check the model of fencing, docs/models/fencing.pml, with spin
+	hack/model
 
 FUZZTIME ?= 10s
 fuzz: ## Each fuzz target for FUZZTIME (10s)

@@ -67,7 +67,7 @@ var owners = []struct {
 	{"github.com/osrg/gobgp", []string{"/speaker/bgp"}, "gobgp's types stay behind speaker/bgp"},
 	{"github.com/google/nftables", []string{"/proxy/nft", "/speaker/ping", "/dns/notrack"}, "each driver has tables of its own; others say what is wanted, as values"},
 	{"github.com/mdlayher/netlink", []string{"/proxy/internal/nfnl", "/speaker/ping"}, "netlink's framing is of the drivers that speak it"},
-	{"github.com/mdlayher/packet", []string{"/speaker/l2"}, "packet sockets are of speaker/l2"},
+	{"github.com/mdlayher/packet", []string{"/speaker/l2", "/speaker/liveness/segment"}, "packet sockets are of speaker/l2, and of speaker/liveness/segment for heartbeats"},
 	{"github.com/mdlayher/arp", nil, "ARP's bytes are of speaker/l2/packet; this library is for its tests"},
 	{"github.com/mdlayher/ndp", []string{"/speaker/discover"}, "NDP's bytes are of speaker/l2/packet; speaker/discover reads router advertisements with this library"},
 	{"github.com/ti-mo/conntrack", []string{"/proxy/conntrack"}, "flows are of proxy/conntrack"},

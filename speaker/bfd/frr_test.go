@@ -82,7 +82,8 @@ func (f *frr) start(p params) {
 			f.t.Logf("bfdd's log:\n%s", log)
 		}
 	})
-	netlab.Eventually(f.t, "bfdd answers", func() bool { _, err := os.Stat(in("bfdd.vty")); return err == nil })
+	// The socket of one that has ended is still there.
+	netlab.Eventually(f.t, "bfdd answers", func() bool { _, err := f.vtysh("show version"); return err == nil })
 	f.configure(p)
 }
 

@@ -132,8 +132,9 @@ func (s *Segment) do(f func(liveness.Time, *liveness.Member), remember func()) {
 	if s.run == nil {
 		return
 	}
-	f(Now(), s.run.member)
-	s.proceed()
+	now := Now()
+	f(now, s.run.member)
+	s.proceed(now)
 }
 
 // Run takes part until ctx ends, and returns nil then, after it has let go of everything and said so; or an error when the
@@ -216,7 +217,7 @@ func (s *Segment) begin() error {
 	member.SetWanted(now, s.wanted)
 	s.run = r
 	s.leases.Store(member.Leases())
-	s.proceed()
+	s.proceed(now)
 	return nil
 }
 
@@ -253,8 +254,9 @@ func (s *Segment) tick(ctx context.Context, r *run) error {
 		}
 		s.mu.Lock()
 		r.timer = 0
-		s.proceed()
-		wait := r.timer.Sub(Now())
+		now := Now()
+		s.proceed(now)
+		wait := r.timer.Sub(now)
 		err := r.failed
 		s.mu.Unlock()
 		if err != nil {
@@ -294,17 +296,18 @@ func (s *Segment) take(r *run, frame []byte, h *liveness.Heartbeat) {
 	if opened != wire.Opened {
 		return
 	}
-	s.stats.dropped[r.member.Receive(Now(), h)].Add(1)
-	s.proceed()
+	now := Now()
+	s.stats.dropped[r.member.Receive(now, h)].Add(1)
+	s.proceed(now)
 }
 
-// proceed sends what is due, publishes the View and sees to it that the timer goes off in time. The lock is held.
-func (s *Segment) proceed() {
+// proceed sends what is due, publishes the View and sees to it that the timer goes off in time. The lock is held, and the
+// time was read under it.
+func (s *Segment) proceed(now liveness.Time) {
 	r := s.run
 	if r == nil {
 		return
 	}
-	now := Now()
 	if r.member.Next() <= now {
 		s.send(r.member.Tick(now))
 	}
