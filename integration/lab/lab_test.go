@@ -18,14 +18,18 @@ import (
 
 // These tests make real labs. They take minutes and need root, so they run only
 // when asked for, as make lab-tests does: SEAMARK_LAB_TESTS=PREFIX, with what the
-// names of the labs begin with.
+// names of the labs begin with. What a killed run left of the lab is removed.
 func testLab(t *testing.T, name string) string {
 	t.Helper()
 	prefix := os.Getenv("SEAMARK_LAB_TESTS")
 	if prefix == "" {
 		t.Skip("run make lab-tests to make real labs")
 	}
-	return prefix + name
+	name = prefix + name
+	if err := Down(t.Context(), name, nil); err != nil {
+		t.Fatal(err)
+	}
+	return name
 }
 
 // bare returns the options of a lab that needs no images of ours.

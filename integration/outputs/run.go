@@ -83,6 +83,9 @@ func open(ctx context.Context, o Options) (*lab.Lab, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the checkout of Seamark around the working directory: %w", err)
 	}
+	if err := lab.Down(ctx, labName, nil); err != nil { // what a killed run left
+		return nil, err
+	}
 	options := lab.DefaultOptions()
 	options.Name, options.Source, options.Progress = labName, strings.TrimSpace(string(root)), o.Log
 	options.Images = []string{"agnhost"} // of the pages' pods

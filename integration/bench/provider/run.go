@@ -113,6 +113,9 @@ func (o Options) source(ctx context.Context) (string, error) {
 
 func (o Options) openLab(ctx context.Context, source string) (*lab.Lab, error) {
 	if o.Lab == "" {
+		if err := lab.Down(ctx, labName, nil); err != nil { // what a killed run left
+			return nil, err
+		}
 		options := lab.DefaultOptions()
 		options.Name, options.Source, options.Progress = labName, source, o.Log
 		return lab.Up(ctx, options)
