@@ -3,6 +3,7 @@ package seamark
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -164,7 +165,7 @@ func documents(t *testing.T, content []byte) [][]byte {
 	var out [][]byte
 	for r := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(content))); ; {
 		d, err := r.Read()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return out
 		}
 		if err != nil {

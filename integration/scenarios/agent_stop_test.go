@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/seamark-io/seamark/integration/lab"
 	"github.com/seamark-io/seamark/integration/probe"
 )
@@ -197,7 +195,7 @@ func (ns *namespace) shellOn(node host) string {
 	if out, err := ns.apply(yaml); err != nil {
 		ns.t.Fatalf("%v: %s", err, out)
 	}
-	var pods []corev1.Pod = ns.ready(name, 1)
+	pods := ns.ready(name, 1)
 	return pods[0].Name
 }
 

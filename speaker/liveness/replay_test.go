@@ -67,9 +67,9 @@ func TestReplayOfTheLiving(t *testing.T) {
 // A recording of an earlier incarnation does not displace the living one, nor is it taken for a node that has come back, when
 // that is dead: it acknowledges nothing that was sent lately.
 func TestReplayOfTheDead(t *testing.T) {
-	a, b, now, old := pair(t)
+	a, _, now, old := pair(t)
 	// b crashes and comes back as another incarnation.
-	b = fresh(t, now, "b", 33, []string{"a", "b"})
+	b := fresh(t, now, "b", 33, []string{"a", "b"})
 	for range 30 {
 		now = now.Add(20 * time.Millisecond)
 		exchange(now, a, b)

@@ -117,14 +117,6 @@ func newWorld(seed uint64, nodes, vips int, policy Policy) *world {
 	return w
 }
 
-func (w *world) names(indices ...int) []string {
-	var out []string
-	for _, i := range indices {
-		out = append(out, w.nodes[i].name)
-	}
-	return out
-}
-
 func (w *world) all() []string {
 	var out []string
 	for _, n := range w.nodes {

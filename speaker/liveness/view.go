@@ -89,26 +89,26 @@ type Problem interface{ String() string }
 
 // The problems.
 type (
-	// NoMembers: the segment has none, as far as this node was told.
+	// NoMembers means that the segment has none, as far as this node was told.
 	NoMembers struct{}
-	// NotMember: this node is not one of the segment's.
+	// NotMember means that this node is not one of the segment's.
 	NotMember struct{}
-	// NoMajority: too few acceptors are heard, or hear this node.
+	// NoMajority means that too few acceptors are heard, or hear this node.
 	NoMajority struct{ Heard, Acceptors int }
-	// Starting: this node has just started, and grants nothing yet.
+	// Starting means that this node has just started, and grants nothing yet.
 	Starting struct{}
-	// Changing: nodes differ about who the members are, so majorities of several sets are needed.
+	// Changing means that nodes differ about who the members are, so majorities of several sets are needed.
 	Changing struct{ Electorates int }
-	// Deferred: a change of the members waits until earlier ones have reached the other nodes.
+	// Deferred means that a change of the members waits until earlier ones have reached the other nodes.
 	Deferred struct{}
-	// OtherTiming: a node has another detection time.
+	// OtherTiming means that a node has another detection time.
 	OtherTiming struct {
 		Node   string
 		Detect time.Duration
 	}
-	// SameName: another process speaks in this node's name.
+	// SameName means that another process speaks in this node's name.
 	SameName struct{}
-	// SameID: two members' names have one id.
+	// SameID means that two members' names have one id.
 	SameID struct{}
 )
 
