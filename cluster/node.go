@@ -4,7 +4,9 @@ import "net/netip"
 
 // Node is a Kubernetes Node.
 type Node struct {
-	Name   string
+	Name string
+	// UID of the object.
+	UID    string
 	Labels map[string]string
 	// InternalIPs are the node's addresses of type InternalIP, the primary one first.
 	InternalIPs []netip.Addr

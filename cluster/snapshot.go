@@ -21,6 +21,10 @@ type Snapshot struct {
 	Pools map[string]*Pool
 	Peers map[string]*Peer
 	VIPs  map[netip.Addr]*VIP
+	// Agents by the name of their Node.
+	Agents map[string]*Agent
+	// Heartbeat has the keys of the agents' heartbeats; nil: there are none.
+	Heartbeat *HeartbeatKeys
 }
 
 // VIPsOf returns the addresses that the Service may be served at, sorted: those of its status that a VIP object gives

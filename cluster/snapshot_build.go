@@ -16,6 +16,7 @@ func NewSnapshot() *Snapshot {
 		Pools:      map[string]*Pool{},
 		Peers:      map[string]*Peer{},
 		VIPs:       map[netip.Addr]*VIP{},
+		Agents:     map[string]*Agent{},
 	}
 }
 
@@ -70,6 +71,13 @@ func (s *Snapshot) AddPeer(v *Peer) {
 func (s *Snapshot) AddVIP(v *VIP) {
 	if v != nil {
 		s.VIPs[v.Address] = v
+	}
+}
+
+// AddAgent adds an Agent.
+func (s *Snapshot) AddAgent(v *Agent) {
+	if v != nil {
+		s.Agents[v.Node] = v
 	}
 }
 

@@ -2,11 +2,13 @@ package speaker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/seamark-io/seamark/cluster"
 	"github.com/seamark-io/seamark/speaker/bgp"
+	"github.com/seamark-io/seamark/speaker/plan"
 )
 
 // DefaultLeaveTime is usual for Config.LeaveTime.
@@ -43,6 +45,40 @@ func (p DrainPolicy) drains(n *cluster.Node) bool {
 		return false
 	default:
 		return n != nil && (n.Unschedulable || n.Excluded || !n.Ready)
+	}
+}
+
+// handOverTime is how long other nodes are given to take over what this one answers for: some times what they need.
+const handOverTime = 2 * time.Second
+
+// handOver has the other nodes of the segments take over what this one has, and answers until each of them asks. It ends when
+// nothing is left that others could have.
+func (s *Speaker) handOver(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, handOverTime)
+	defer cancel()
+	s.segments.SetDraining(true)
+	for {
+		snap, ifaces := s.cfg.Source.Snapshot(), s.links.Interfaces()
+		if held, others := s.segments.Holds(); held == 0 || !others || snap == nil || ifaces == nil {
+			return
+		}
+		facts := s.facts(snap, ifaces, time.Now())
+		facts.Draining = true
+		p := plan.Build(snap, facts)
+		if err := errors.Join(s.segments.Set(p.LANs, p.L2, snap.Heartbeat), s.l2.Set(ctx, p.L2, p.Neighbours)); err != nil {
+			s.cfg.Log.Warn("addresses could not be handed over", "err", err)
+			return
+		}
+		select {
+		case <-ctx.Done():
+			s.cfg.Log.Warn("the other nodes have not taken over all addresses in time", "timeout", handOverTime)
+			return
+		case <-s.segments.Changed():
+		case <-s.segments.Lost():
+		}
+		if !sleep(ctx, minInterval) {
+			return
+		}
 	}
 }
 

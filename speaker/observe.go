@@ -1,6 +1,7 @@
 package speaker
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/seamark-io/seamark/speaker/bgp"
 	"github.com/seamark-io/seamark/speaker/l2"
 	"github.com/seamark-io/seamark/speaker/plan"
+	"github.com/seamark-io/seamark/speaker/segments"
 )
 
 // observation is what there is to report at one moment.
@@ -52,15 +54,23 @@ type peerReport struct {
 
 func (p peerReport) established() bool { return p.state == "Established" }
 
-// observe puts together what the plan wants and what became of it. A route counts as announced when a router has it.
-func observe(node string, snap *cluster.Snapshot, p plan.Plan, sessions []bgp.Status, duplicates []l2.Duplicate) observation {
+// made is what became of a plan.
+type made struct {
+	sessions   []bgp.Status
+	grants     map[netip.Addr]segments.Grant
+	duplicates []l2.Duplicate
+}
+
+// observe puts together what the plan wants and what became of it. A route counts as announced when a router has it, an address
+// on a segment when the other nodes have granted it.
+func observe(node string, snap *cluster.Snapshot, p plan.Plan, m made) observation {
 	o := observation{vips: map[netip.Addr]vipReport{}, peers: map[string]peerReport{}, own: map[string][]v1alpha1.NodeAddress{}, ready: map[string]bool{}}
 	for name, n := range snap.Nodes {
 		o.ready[name] = n.Ready
 	}
 	byPeer := map[string]*bgp.Status{}
-	for i, s := range sessions {
-		byPeer[s.Peer] = &sessions[i]
+	for i, s := range m.sessions {
+		byPeer[s.Peer] = &m.sessions[i]
 		o.peers[s.Peer] = peerReport{state: s.State, since: s.Since, lastError: s.LastError, prefixesSent: s.PrefixesSent}
 	}
 	for _, r := range p.BGP.Refused {
@@ -77,19 +87,28 @@ func observe(node string, snap *cluster.Snapshot, p plan.Plan, sessions []bgp.St
 				v.services = append(v.services, service{name, svc.UID})
 			}
 		}
+		fenced := false
 		for _, w := range d.Ways {
-			if where, why := reached(w, cluster.FamilyOf(d.VIP), byPeer); why.Code == "" {
+			where, why := reached(w, cluster.FamilyOf(d.VIP), byPeer)
+			if g := m.grants[d.VIP]; w.Announced && w.Via != plan.BGPRoute && !g.Held {
+				why = plan.Reason{Code: plan.NotGranted, Text: cmp.Or(g.Why, "this node does not take part on the segment yet")}
+				fenced = g.Holder == ""
+			}
+			if why.Code == "" {
 				v.via[w.Via] = where
 			} else {
 				v.why[w.Via] = why
 			}
 		}
-		if d.Reporter {
+		switch {
+		case d.Reporter:
 			v.nobody = nobody(node, d)
+		case fenced && len(v.via) == 0:
+			v.nobody = fencedReason(node, v.why)
 		}
 		o.vips[d.VIP] = v
 	}
-	for _, d := range duplicates {
+	for _, d := range m.duplicates {
 		if v, ok := o.vips[d.Addr]; ok {
 			v.duplicate = d
 			o.vips[d.Addr] = v
@@ -120,6 +139,16 @@ func reached(w plan.Way, f cluster.Family, sessions map[string]*bgp.Status) (str
 		return strings.Join(up, ", "), plan.Reason{}
 	}
 	return "", plan.Reason{Code: plan.NoSession, Text: "no session for it is established: " + strings.Join(down, ", ")}
+}
+
+// fencedReason tells of an address that this node should answer for and may not.
+func fencedReason(node string, why map[plan.Via]plan.Reason) plan.Reason {
+	var texts []string
+	for via, r := range why {
+		texts = append(texts, fmt.Sprintf("%s: %s", via, r.Text))
+	}
+	slices.Sort(texts)
+	return plan.Reason{Code: plan.NotGranted, Text: fmt.Sprintf("not by node %s, which should (%s)", node, strings.Join(texts, "; "))}
 }
 
 // nobody returns why the VIP is announced by no node, as far as the reporting one knows.

@@ -5,14 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+	leases "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/tools/record"
 
 	"github.com/seamark-io/seamark/api/client"
+	"github.com/seamark-io/seamark/api/v1alpha1"
 	"github.com/seamark-io/seamark/cluster"
 	"github.com/seamark-io/seamark/cluster/pace"
 	"github.com/seamark-io/seamark/speaker/bgp"
@@ -21,6 +24,7 @@ import (
 	"github.com/seamark-io/seamark/speaker/link"
 	"github.com/seamark-io/seamark/speaker/ping"
 	"github.com/seamark-io/seamark/speaker/plan"
+	"github.com/seamark-io/seamark/speaker/segments"
 )
 
 // Source is the speaker's view of the API.
@@ -37,8 +41,14 @@ type Config struct {
 	Node   string
 	Source Source
 	Log    *slog.Logger
-	// Gate lets answers by ARP and NDP pass; nil: always.
-	Gate l2.Gate
+	// Namespace is Seamark's, Leases is the client for the one by which this node is a member of its segments; nil: it is not
+	// written.
+	Namespace string
+	Leases    leases.LeasesGetter
+	// Interval between heartbeats on a segment, and how many a node may miss until it counts as gone; zero: the defaults of
+	// package liveness.
+	Interval   time.Duration
+	Multiplier int
 	// Seamark is the client that status is written with; nil: none is written, and there are no Events.
 	Seamark *client.Client
 	// Recorder of Events on Services; nil: none.
@@ -69,15 +79,20 @@ type Speaker struct {
 	cfg     Config
 	metrics *metrics
 	links   *link.Watcher
-	l2      *l2.Speaker
-	ping    *ping.Responder
-	bgp     *bgp.Speaker
-	routers *discover.Finder
-	report  *reporter
+	// segments decide what l2 may answer.
+	segments *segments.Driver
+	l2       *l2.Speaker
+	ping     *ping.Responder
+	bgp      *bgp.Speaker
+	routers  *discover.Finder
+	report   *reporter
+	members  *membership
 
 	// broken is signalled by l2 when it needs another Set, duplicated when it has seen something to report.
 	broken, duplicated chan struct{}
 	synced             atomic.Bool
+	// keyless is true as long as there is no key for heartbeats.
+	keyless atomic.Bool
 	// told are the drivers' errors that were logged, by driver.
 	told map[string]string
 }
@@ -95,11 +110,15 @@ func New(cfg Config) (*Speaker, error) {
 		routers: discover.New(cfg.Log),
 		broken:  make(chan struct{}, 1), duplicated: make(chan struct{}, 1), told: map[string]string{},
 	}
+	s.segments = segments.New(segments.Config{
+		Node: cfg.Node, Interval: cfg.Interval, Multiplier: cfg.Multiplier, Log: cfg.Log,
+		Gained: func(addrs ...netip.Addr) { s.l2.Announce(addrs...) },
+	})
 	s.l2 = l2.New(l2.Config{
-		Gate: cfg.Gate, Neighbour: link.Neighbour,
+		Gate: s.segments, Neighbour: link.Neighbour,
 		Broken: func() { signal(s.broken) }, Duplicated: func() { signal(s.duplicated) },
 	})
-	s.report = newReporter(cfg)
+	s.report, s.members = newReporter(cfg), newMembership(cfg)
 	s.metrics = newMetrics(s.l2)
 	if cfg.Metrics != nil {
 		if err := cfg.Metrics.Register(s.metrics); err != nil {
@@ -108,19 +127,30 @@ func New(cfg Config) (*Speaker, error) {
 		if err := cfg.Metrics.Register(newBGPMetrics(s.bgp)); err != nil {
 			return nil, fmt.Errorf("register the metrics of BGP: %w", err)
 		}
+		if err := cfg.Metrics.Register(newSegmentMetrics(s.segments)); err != nil {
+			return nil, fmt.Errorf("register the metrics of segments: %w", err)
+		}
 	}
 	return s, nil
 }
 
 // Run announces until ctx ends, and then returns nil after it has withdrawn everything, but for the routes that routers keep
-// over a restart. It must be called in the node's network namespace, once.
+// over a restart; what other nodes can answer for they are given time to take over first. It must be called in the node's
+// network namespace, once.
 func (s *Speaker) Run(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.links.Run(gctx) })
+	// The links and the segments outlive ctx, until others have taken over.
+	last, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	g.Go(func() error { return s.links.Run(last) })
+	g.Go(func() error { return s.segments.Run(last) })
 	g.Go(func() error { return s.routers.Run(gctx) })
 	g.Go(func() error { s.report.run(gctx); return nil })
+	g.Go(func() error { s.members.run(gctx); return nil })
 	g.Go(func() error {
+		defer end()
 		s.loop(gctx)
+		s.handOver(last)
 		// Routers first: they are told, neighbours have to find out.
 		s.leaveRouters()
 		s.l2.Close()
@@ -134,10 +164,15 @@ func (s *Speaker) Run(ctx context.Context) error {
 
 // Ready returns what is missing until the node announces what it should: nil after the first complete run of the loop.
 func (s *Speaker) Ready() error {
-	if !s.synced.Load() {
+	switch {
+	case !s.synced.Load():
 		return errors.New("the speaker has not announced anything yet: it waits for the API or for the node's interfaces")
+	case s.keyless.Load():
+		return fmt.Errorf("the speaker answers for no address on its segments: there is no key for heartbeats, which Secret %s/%s must have as %q",
+			s.cfg.Namespace, v1alpha1.HeartbeatSecret, v1alpha1.HeartbeatKey)
+	default:
+		return nil
 	}
-	return nil
 }
 
 // Cleanup removes what a speaker leaves in the node's kernel when it ends.
@@ -155,20 +190,21 @@ func (s *Speaker) loop(ctx context.Context) {
 	for {
 		start := time.Now()
 		if snap, ifaces := s.cfg.Source.Snapshot(), s.links.Interfaces(); snap != nil && ifaces != nil {
-			current = plan.Build(snap, plan.Facts{Node: s.cfg.Node, Interfaces: ifaces, Gateways: s.links.Gateways(), Routers: s.routers.Routers(), Now: start})
+			current = plan.Build(snap, s.facts(snap, ifaces, start))
 			s.routers.Set(current.BGP.Discover)
-			if s.apply(ctx, current) {
+			if s.apply(ctx, snap, current) {
 				delay = retryMin
 				retry.Stop()
 			} else {
 				retry.Reset(delay)
 				delay = min(2*delay, retryMax)
 			}
+			s.members.set(snap, plan.SegmentsOf(ifaces))
 			s.report.set(s.observe(snap, current))
 			s.metrics.observe(current, time.Since(start))
 			s.synced.Store(true)
 		}
-		if !sleep(ctx, max(minInterval, pacer.Rest(start, time.Now()))) {
+		if !sleep(ctx, minInterval) || !s.rest(ctx, pacer.Rest(start, time.Now())) {
 			return
 		}
 		for again := false; !again; {
@@ -181,6 +217,10 @@ func (s *Speaker) loop(ctx context.Context) {
 			case <-s.duplicated:
 				s.observeAgain(current)
 			case <-s.cfg.Source.Changed():
+				again = true
+			case <-s.segments.Changed():
+				again = true
+			case <-s.segments.Lost():
 				again = true
 			case <-s.links.Changed():
 				again = true
@@ -197,8 +237,29 @@ func (s *Speaker) loop(ctx context.Context) {
 	}
 }
 
+// rest waits, but not when a node was lost. It returns false when ctx ended.
+func (s *Speaker) rest(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-s.segments.Lost():
+	case <-time.After(d):
+	}
+	return true
+}
+
+func (s *Speaker) facts(snap *cluster.Snapshot, ifaces []plan.Interface, now time.Time) plan.Facts {
+	return plan.Facts{
+		Node: s.cfg.Node, Interfaces: ifaces, Gateways: s.links.Gateways(), Routers: s.routers.Routers(),
+		Segments: s.segments.Facts(snap.VIPs), Now: now,
+	}
+}
+
 func (s *Speaker) observe(snap *cluster.Snapshot, p plan.Plan) observation {
-	return observe(s.cfg.Node, snap, p, s.bgp.Status(), s.l2.Duplicates())
+	return observe(s.cfg.Node, snap, p, made{s.bgp.Status(), s.segments.Grants(), s.l2.Duplicates()})
 }
 
 func (s *Speaker) observeAgain(p plan.Plan) {
@@ -209,12 +270,14 @@ func (s *Speaker) observeAgain(p plan.Plan) {
 
 // apply has each driver make its part of the plan true; what one cannot do does not keep the others. Errors are logged
 // when they begin, change and end.
-func (s *Speaker) apply(ctx context.Context, p plan.Plan) (ok bool) {
+func (s *Speaker) apply(ctx context.Context, snap *cluster.Snapshot, p plan.Plan) (ok bool) {
 	ok = true
 	for _, driver := range []struct {
 		name string
 		set  func() error
 	}{
+		// What is let go of is not answered for any more before anybody is told so.
+		{"segments", func() error { return s.segments.Set(p.LANs, p.L2, snap.Heartbeat) }},
 		{"l2", func() error { return s.l2.Set(ctx, p.L2, p.Neighbours) }},
 		{"bgp", func() error { return s.bgp.Set(ctx, p.BGP) }},
 		{"ping", func() error { return s.ping.Set(ctx, p.Ping) }},
@@ -233,6 +296,7 @@ func (s *Speaker) apply(ctx context.Context, p plan.Plan) (ok bool) {
 		}
 		s.told[driver.name] = text
 	}
+	s.keyless.Store(len(p.LANs) > 0 && !s.segments.HasKeys())
 	return ok
 }
 

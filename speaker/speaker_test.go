@@ -1,6 +1,7 @@
 package speaker
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"net/netip"
@@ -49,6 +50,10 @@ func snapshot(vips ...string) *cluster.Snapshot {
 		}},
 		Peers: map[string]*cluster.Peer{"tor": {Name: "tor", Address: netip.MustParseAddrPort("10.0.0.254:179"), PeerASN: 64500, LocalASN: 64512, PasswordSecret: "tor"}},
 		VIPs:  map[netip.Addr]*cluster.VIP{},
+		Agents: map[string]*cluster.Agent{"n1": {Node: "n1", Interfaces: map[netip.Prefix]string{
+			netip.MustParsePrefix("10.0.0.0/24"): "eth0", netip.MustParsePrefix("fd00::/64"): "eth0",
+		}}},
+		Heartbeat: &cluster.HeartbeatKeys{Send: bytes.Repeat([]byte("k"), 32)},
 	}
 	for _, v := range vips {
 		a := netip.MustParseAddr(v)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -179,6 +180,7 @@ func deref[T any](p *T, unset T) T {
 func Node(n *corev1.Node) *cluster.Node {
 	out := &cluster.Node{
 		Name:   n.Name,
+		UID:    string(n.UID),
 		Labels: n.Labels,
 		Zone:   n.Labels[corev1.LabelTopologyZone],
 
@@ -328,4 +330,28 @@ func checkSelector(field string, s *metav1.LabelSelector) error {
 		return fmt.Errorf("%s matches nothing: %w", field, err)
 	}
 	return nil
+}
+
+// Agent converts the Lease of an agent. What it says of segments that cannot be read is left out: it is of another version.
+func Agent(l *coordinationv1.Lease) *cluster.Agent {
+	node := deref(l.Spec.HolderIdentity, "")
+	if node == "" {
+		return nil
+	}
+	segments, _ := cluster.ParseSegments(l.Annotations[v1alpha1.AnnotationSegments])
+	return &cluster.Agent{Node: node, Interfaces: segments}
+}
+
+// heartbeatKeys returns the keys in the Secret of heartbeats; nil if there is none to seal with.
+func heartbeatKeys(data map[string][]byte) *cluster.HeartbeatKeys {
+	if len(data[v1alpha1.HeartbeatKey]) == 0 {
+		return nil
+	}
+	out := &cluster.HeartbeatKeys{Send: data[v1alpha1.HeartbeatKey]}
+	for _, name := range slices.Sorted(maps.Keys(data)) {
+		if name != v1alpha1.HeartbeatKey {
+			out.Accept = append(out.Accept, data[name])
+		}
+	}
+	return out
 }

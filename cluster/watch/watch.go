@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -8,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -27,7 +29,8 @@ import (
 type Config struct {
 	Kube    kubernetes.Interface
 	Seamark *client.Client
-	// Namespace is Seamark's own: the one whose Secrets hold the passwords of BGP sessions.
+	// Namespace is Seamark's own: that of the Leases of its agents, and of Secrets with the key of their heartbeats and the
+	// passwords of BGP sessions.
 	Namespace string
 	Log       *slog.Logger
 }
@@ -42,7 +45,7 @@ type Watcher struct {
 	stale   atomic.Uint32
 	sources []*Source
 
-	services, slices, nodes, namespaces, serviceCIDRs, secrets, pools, peers, vips cache.SharedIndexInformer
+	services, slices, nodes, namespaces, serviceCIDRs, secrets, leases, pools, peers, vips cache.SharedIndexInformer
 }
 
 // Kinds of which the Snapshot has a map each.
@@ -55,6 +58,8 @@ const (
 	pools
 	peers // and the Secrets of their passwords
 	vips
+	agents
+	heartbeat
 	everything = 1<<iota - 1
 )
 
@@ -91,7 +96,8 @@ func New(c Config) (*Watcher, error) {
 	w.nodes = add(listWatch(core.Nodes(), c.Kube), &corev1.Node{}, transform(Node), onChange[*cluster.Node](w.touch(nodes)))
 	w.namespaces = add(listWatch(core.Namespaces(), c.Kube), &corev1.Namespace{}, transform(namespace), onChange[string](w.touch(namespaces)))
 	w.serviceCIDRs = add(listWatch(c.Kube.NetworkingV1().ServiceCIDRs(), c.Kube), &networkingv1.ServiceCIDR{}, transform(ServiceCIDR), onChange[[]netip.Prefix](w.touch(serviceCIDRs)))
-	w.secrets = add(listWatch(core.Secrets(c.Namespace), c.Kube), &corev1.Secret{}, transform(toPassword), onChange[password](w.touch(peers)))
+	w.secrets = add(listWatch(core.Secrets(c.Namespace), c.Kube), &corev1.Secret{}, transform(toSecret), onChange[secret](w.touch(peers|heartbeat)))
+	w.leases = add(listWatch(labelled[*coordinationv1.LeaseList]{c.Kube.CoordinationV1().Leases(c.Namespace), v1alpha1.AgentLabel + "=true"}, c.Kube), &coordinationv1.Lease{}, transform(Agent), onChange[*cluster.Agent](w.touch(agents)))
 	w.pools = add(listWatch(c.Seamark.IPPools, c.Seamark.IPPools), &v1alpha1.IPPool{}, transform(pool), onChange[*cluster.Pool](w.touch(pools)))
 	w.peers = add(listWatch(c.Seamark.BGPPeers, c.Seamark.BGPPeers), &v1alpha1.BGPPeer{}, transform(peerOrNil), onChange[*cluster.Peer](w.touch(peers)))
 	w.vips = add(listWatch(c.Seamark.VIPs, c.Seamark.VIPs), &v1alpha1.VIP{}, transform(VIP), onChange[*cluster.VIP](w.touch(vips)))
@@ -126,15 +132,39 @@ func listWatch[L runtime.Object](l lister[L], client any) cache.ListerWatcher {
 	}, client)
 }
 
-func namespace(n *corev1.Namespace) string { return n.Name }
-
-// password is the one thing that is kept of a Secret.
-type password struct {
-	secret, password string
+// labelled is a lister of the objects with a label only.
+type labelled[L runtime.Object] struct {
+	lister[L]
+	selector string
 }
 
-func toPassword(s *corev1.Secret) password {
-	return password{s.Name, string(s.Data[corev1.BasicAuthPasswordKey])}
+// List implements lister.
+func (l labelled[L]) List(ctx context.Context, o metav1.ListOptions) (L, error) {
+	o.LabelSelector = l.selector
+	return l.lister.List(ctx, o)
+}
+
+// Watch implements lister.
+func (l labelled[L]) Watch(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+	o.LabelSelector = l.selector
+	return l.lister.Watch(ctx, o)
+}
+
+func namespace(n *corev1.Namespace) string { return n.Name }
+
+// secret is what is kept of a Secret.
+type secret struct {
+	name, password string
+	// keys are nil but for the Secret of the heartbeats' keys.
+	keys *cluster.HeartbeatKeys
+}
+
+func toSecret(s *corev1.Secret) secret {
+	out := secret{name: s.Name, password: string(s.Data[corev1.BasicAuthPasswordKey])}
+	if s.Name == v1alpha1.HeartbeatSecret {
+		out.password, out.keys = "", heartbeatKeys(s.Data)
+	}
+	return out
 }
 
 func pool(p *v1alpha1.IPPool) *cluster.Pool {
@@ -176,7 +206,7 @@ func notify(c chan struct{}) {
 func (w *Watcher) Run(ctx context.Context) error {
 	informers := map[string]cache.SharedIndexInformer{
 		"Services": w.services, "EndpointSlices": w.slices, "Nodes": w.nodes, "Namespaces": w.namespaces, "ServiceCIDRs": w.serviceCIDRs,
-		"Secrets": w.secrets, "IPPools": w.pools, "BGPPeers": w.peers, "VIPs": w.vips,
+		"Secrets": w.secrets, "Leases": w.leases, "IPPools": w.pools, "BGPPeers": w.peers, "VIPs": w.vips,
 	}
 	for _, inf := range informers {
 		go inf.RunWithContext(ctx)
@@ -263,12 +293,20 @@ func (w *Watcher) build() *cluster.Snapshot {
 		s.Peers = make(map[string]*cluster.Peer, len(s.Peers))
 		w.addPeers(s)
 	}
+	if stale&agents != 0 {
+		s.Agents = make(map[string]*cluster.Agent, len(s.Agents))
+		values(w.leases.GetStore(), s.AddAgent)
+	}
+	if stale&heartbeat != 0 {
+		s.Heartbeat = nil
+		values(w.secrets.GetStore(), func(p secret) { s.Heartbeat = cmp.Or(s.Heartbeat, p.keys) })
+	}
 	return s
 }
 
 func (w *Watcher) addPeers(s *cluster.Snapshot) {
 	passwords := map[string]string{}
-	values(w.secrets.GetStore(), func(p password) { passwords[p.secret] = p.password })
+	values(w.secrets.GetStore(), func(p secret) { passwords[p.name] = p.password })
 	values(w.peers.GetStore(), func(p *cluster.Peer) {
 		if p != nil && p.PasswordSecret != "" {
 			q := *p

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -49,6 +50,8 @@ func TestSnapshotIsNilUntilEveryKindIsListed(t *testing.T) {
 		&networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: "kubernetes"}, Spec: networkingv1.ServiceCIDRSpec{CIDRs: []string{"fd00:96::/108", "10.96.0.0/16"}}},
 		&networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: "more"}, Spec: networkingv1.ServiceCIDRSpec{CIDRs: []string{"10.96.0.0/16", "10.95.0.0/16"}}},
 		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "seamark-system", Name: "tor"}, Data: map[string][]byte{"password": []byte("s3cret")}},
+		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "seamark-system", Name: "seamark-heartbeat"}, Data: map[string][]byte{"key": []byte("a"), "next": []byte("b")}},
+		lease("seamark-node.n1", "n1", "10.0.0.0/24=eth0 rubbish"), lease("seamark-node.nobody", "", ""),
 	)
 	vips := watch.NewFake()
 	w, err := New(Config{
@@ -94,6 +97,13 @@ func TestSnapshotIsNilUntilEveryKindIsListed(t *testing.T) {
 		t.Errorf("ranges of cluster IPs: %s", got)
 	}
 
+	if a := s.Agents["n1"]; len(s.Agents) != 1 || a == nil || len(a.Interfaces) != 1 || a.Interfaces[netip.MustParsePrefix("10.0.0.0/24")] != "eth0" {
+		t.Errorf("agents %+v", s.Agents)
+	}
+	if k := s.Heartbeat; k == nil || string(k.Send) != "a" || len(k.Accept) != 1 || string(k.Accept[0]) != "b" {
+		t.Errorf("keys of heartbeats %+v", k)
+	}
+
 	before := s
 	vips.Add(&v1alpha1.VIP{ObjectMeta: metav1.ObjectMeta{Name: "192.0.2.7"}, Spec: v1alpha1.VIPSpec{Address: "192.0.2.7", Pool: "p"}})
 	vip := netip.MustParseAddr("192.0.2.7")
@@ -105,6 +115,15 @@ func TestSnapshotIsNilUntilEveryKindIsListed(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+func lease(name, holder, segments string) *coordinationv1.Lease {
+	return &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "seamark-system", Name: name, Labels: map[string]string{"seamark.io/agent": "true"}, Annotations: map[string]string{"seamark.io/segments": segments},
+		},
+		Spec: coordinationv1.LeaseSpec{HolderIdentity: &holder},
 	}
 }
 

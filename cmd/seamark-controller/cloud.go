@@ -24,6 +24,7 @@ import (
 
 	"github.com/seamark-io/seamark/api/client"
 	"github.com/seamark-io/seamark/provider"
+	"github.com/seamark-io/seamark/provider/agents"
 )
 
 // addressController is the name of what package provider does beside the service controller.
@@ -81,8 +82,11 @@ func controllers() map[string]app.ControllerInitFuncConstructor {
 		addressController: {
 			Constructor: func(_ app.ControllerInitContext, _ *config.CompletedConfig, cloud cloudprovider.Interface) app.InitFunc {
 				return func(ctx context.Context, _ genericcontrollermanager.ControllerContext) (controller.Interface, bool, error) {
+					p := cloud.(*provider.Provider)
+					keeper := &agents.Keeper{Kube: p.Kube, Namespace: namespace, Log: p.Log}
+					go keeper.Run(ctx)
 					go func() {
-						if err := cloud.(*provider.Provider).Run(ctx); err != nil && ctx.Err() == nil {
+						if err := p.Run(ctx); err != nil && ctx.Err() == nil {
 							klog.ErrorS(err, "the provider ended")
 							os.Exit(1)
 						}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/seamark-io/seamark/cluster/preflight"
 	"github.com/seamark-io/seamark/provider"
+	"github.com/seamark-io/seamark/provider/agents"
 )
 
 const (
@@ -25,10 +27,15 @@ const (
 // access is what the program does to the API server, apart from what every identity may do. A test holds it against
 // manifests/controller/rbac.yaml.
 func access(leaseNamespace, leaseName string) []preflight.Access {
-	return append(provider.Access(),
-		preflight.Access{Verbs: []string{"create"}, Group: "coordination.k8s.io", Resource: "leases", Namespace: leaseNamespace},
-		preflight.Access{Verbs: []string{"get", "update"}, Group: "coordination.k8s.io", Resource: "leases", Namespace: leaseNamespace, Name: leaseName},
-	)
+	return slices.Concat(provider.Access(), agents.Access(namespace), electionAccess(leaseNamespace, leaseName))
+}
+
+// electionAccess is what it takes to lead, and to stop leading.
+func electionAccess(leaseNamespace, leaseName string) []preflight.Access {
+	return []preflight.Access{
+		{Verbs: []string{"create"}, Group: "coordination.k8s.io", Resource: "leases", Namespace: leaseNamespace},
+		{Verbs: []string{"get", "update"}, Group: "coordination.k8s.io", Resource: "leases", Namespace: leaseNamespace, Name: leaseName},
+	}
 }
 
 // preflightChecks says what is missing before anything starts that would only fail again and again. It returns the client

@@ -187,7 +187,7 @@ func (m *manifest) add(t *testing.T, file string, object []byte) {
 	}
 }
 
-// To lead, and to stop leading, takes what access says of Leases, in that namespace, and nothing else.
+// To lead, and to stop leading, takes what electionAccess says, in that namespace, and nothing else.
 func TestRightsOnLeases(t *testing.T) {
 	kube := fake.NewClientset()
 	host, err := os.Hostname()
@@ -229,11 +229,9 @@ func TestRightsOnLeases(t *testing.T) {
 		called[r] = true
 	}
 	declared := map[right]bool{}
-	for _, a := range access(namespace, leaseName) {
+	for _, a := range electionAccess(namespace, leaseName) {
 		for _, verb := range a.Verbs {
-			if a.Resource == "leases" {
-				declared[right{verb, a.Group, a.Resource, a.Name, a.Namespace}] = true
-			}
+			declared[right{verb, a.Group, a.Resource, a.Name, a.Namespace}] = true
 		}
 	}
 	if !maps.Equal(called, declared) {

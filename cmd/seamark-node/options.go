@@ -16,6 +16,7 @@ import (
 
 	"github.com/seamark-io/seamark/cluster"
 	"github.com/seamark-io/seamark/speaker"
+	"github.com/seamark-io/seamark/speaker/liveness"
 )
 
 // options are the flags as a person writes them.
@@ -34,6 +35,9 @@ type options struct {
 	dnsUpstreams  []string
 	dnsListen     []string
 	resolvConf    string
+
+	heartbeatInterval   time.Duration
+	heartbeatMultiplier int
 
 	leaveTime   time.Duration
 	drainOnStop string
@@ -62,6 +66,9 @@ type config struct {
 	dnsListen     []netip.AddrPort
 	resolvConf    string
 
+	heartbeatInterval   time.Duration
+	heartbeatMultiplier int
+
 	leaveTime   time.Duration
 	drainOnStop speaker.DrainPolicy
 
@@ -77,14 +84,17 @@ const maxLeaveTime = 10 * time.Second
 func defaultOptions() *options {
 	hostname, _ := os.Hostname() // validated as --node-name
 	return &options{
-		nodeName:       envOr("NODE_NAME", hostname),
-		namespace:      envOr("POD_NAMESPACE", "seamark-system"),
-		speaker:        true,
-		proxy:          true,
-		dns:            true,
-		clusterDomain:  "cluster.local",
-		dnsService:     "kube-system/kube-dns",
-		resolvConf:     "/etc/resolv.conf",
+		nodeName:      envOr("NODE_NAME", hostname),
+		namespace:     envOr("POD_NAMESPACE", "seamark-system"),
+		speaker:       true,
+		proxy:         true,
+		dns:           true,
+		clusterDomain: "cluster.local",
+		dnsService:    "kube-system/kube-dns",
+		resolvConf:    "/etc/resolv.conf",
+
+		heartbeatInterval: liveness.DefaultInterval, heartbeatMultiplier: liveness.DefaultMultiplier,
+
 		leaveTime:      speaker.DefaultLeaveTime,
 		drainOnStop:    string(speaker.DrainAuto),
 		bindAddress:    "127.0.0.1:9633",
@@ -109,7 +119,7 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.BoolVar(&o.dns, "dns", o.dns, "answer the cluster's DNS; false where another DNS should")
 
 	f.StringVar(&o.nodeName, "node-name", o.nodeName, "name of this node's Node object (default: $NODE_NAME, else the host name)")
-	f.StringVar(&o.namespace, "namespace", o.namespace, "Seamark's namespace, where the Secrets of BGP sessions are (default: $POD_NAMESPACE)")
+	f.StringVar(&o.namespace, "namespace", o.namespace, "Seamark's namespace, where the Secrets of heartbeats and BGP sessions are (default: $POD_NAMESPACE)")
 	f.StringVar(&o.kubeconfig, "kubeconfig", o.kubeconfig, "how to reach the API server; empty: as a pod does")
 
 	f.StringSliceVar(&o.clusterCIDRs, "cluster-cidr", o.clusterCIDRs, "pods' addresses, where Nodes have no spec.podCIDRs: tells traffic of this node's pods from traffic from outside")
@@ -121,6 +131,8 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.resolvConf, "resolv-conf", o.resolvConf, "file that names the servers to ask for all other names")
 	f.StringSliceVar(&o.dnsListen, "dns-listen", o.dnsListen, "further address:port to answer DNS at")
 
+	f.DurationVar(&o.heartbeatInterval, "heartbeat-interval", o.heartbeatInterval, "time between the heartbeats by which the nodes of a segment know each other; 10ms to 1s, the same on all nodes")
+	f.IntVar(&o.heartbeatMultiplier, "heartbeat-multiplier", o.heartbeatMultiplier, "how many intervals a node may be silent until the others take over its addresses; 2 to 10")
 	f.DurationVar(&o.leaveTime, "leave-time", o.leaveTime, "how long routers keep the routes of a node that leaves, after they were asked to prefer other nodes; at most 10s")
 	f.StringVar(&o.drainOnStop, "drain-on-stop", o.drainOnStop, "whether the agent's end is the end of its BGP routes: auto (when the node is cordoned, excluded or not ready; otherwise it is expected back), always or never")
 
@@ -138,6 +150,7 @@ func (o *options) complete() (*config, error) {
 		speaker: o.speaker, proxy: o.proxy, dns: o.dns,
 		clusterDomain: strings.Trim(o.clusterDomain, "."), resolvConf: o.resolvConf,
 		bindAddress: o.bindAddress, sysctlRoot: o.sysctlRoot, leaveTime: o.leaveTime,
+		heartbeatInterval: o.heartbeatInterval, heartbeatMultiplier: o.heartbeatMultiplier,
 	}
 	var errs []error
 	check := func(flag string, err error) {
@@ -174,6 +187,12 @@ func (o *options) complete() (*config, error) {
 	c.dnsService = cluster.Name{Namespace: namespace, Name: name}
 	_, err = net.ResolveTCPAddr("tcp", o.bindAddress)
 	check("bind-address", err)
+	if c.heartbeatInterval < liveness.MinInterval || c.heartbeatInterval > liveness.MaxInterval {
+		check("heartbeat-interval", fmt.Errorf("%s is not between %s and %s", c.heartbeatInterval, liveness.MinInterval, liveness.MaxInterval))
+	}
+	if c.heartbeatMultiplier < liveness.MinMultiplier || c.heartbeatMultiplier > liveness.MaxMultiplier {
+		check("heartbeat-multiplier", fmt.Errorf("%d is not between %d and %d", c.heartbeatMultiplier, liveness.MinMultiplier, liveness.MaxMultiplier))
+	}
 	c.drainOnStop, err = speaker.ParseDrainPolicy(o.drainOnStop)
 	check("drain-on-stop", err)
 	if c.leaveTime < 0 || c.leaveTime > maxLeaveTime {

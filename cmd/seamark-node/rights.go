@@ -11,6 +11,7 @@ func access(c *config) []preflight.Access {
 		{Verbs: read, Resource: "nodes"},
 		{Verbs: read, Resource: "namespaces"},
 		{Verbs: read, Resource: "secrets", Namespace: c.namespace},
+		{Verbs: read, Group: "coordination.k8s.io", Resource: "leases", Namespace: c.namespace},
 		{Verbs: read, Group: "discovery.k8s.io", Resource: "endpointslices"},
 		{Verbs: read, Group: "networking.k8s.io", Resource: "servicecidrs"},
 		{Verbs: read, Group: group, Resource: "ippools"},
@@ -19,6 +20,7 @@ func access(c *config) []preflight.Access {
 	}
 	if c.speaker {
 		all = append(all,
+			preflight.Access{Verbs: []string{"create", "patch"}, Group: "coordination.k8s.io", Resource: "leases", Namespace: c.namespace},
 			preflight.Access{Verbs: []string{"patch"}, Group: group, Resource: "ippools/status"},
 			preflight.Access{Verbs: []string{"patch"}, Group: group, Resource: "vips/status"},
 			preflight.Access{Verbs: []string{"patch"}, Group: group, Resource: "bgppeers/status"},

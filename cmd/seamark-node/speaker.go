@@ -12,6 +12,11 @@ func (a *agent) addSpeaker() error {
 		Recorder: a.recorder(),
 		Metrics:  a.registry,
 
+		Namespace:  c.namespace,
+		Leases:     a.kube.CoordinationV1(),
+		Interval:   c.heartbeatInterval,
+		Multiplier: c.heartbeatMultiplier,
+
 		LeaveTime: c.leaveTime,
 		Drain:     c.drainOnStop,
 	})

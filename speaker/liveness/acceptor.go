@@ -85,11 +85,15 @@ func (m *Member) intend(v AddressID, node NodeID, intent Intent) {
 // A grant stands until its holder lets go of the address or has been silent for its detection time; both end its being a
 // wanter. Between several new claimants rank decides, so that all acceptors choose the same.
 func (m *Member) assign(v AddressID, s *seat) {
+	before := s.holder
 	if m.quiet || s.intent(s.holder) != Claiming {
 		s.holder = 0
 	}
 	if s.holder == 0 && !m.quiet {
 		s.holder = s.best(v, Claiming, 0)
+	}
+	if s.holder != before {
+		m.changed = true
 	}
 	for _, w := range s.wanters {
 		verdict := verdictValue{}

@@ -25,6 +25,8 @@ const (
 	MaxInterval       = time.Second
 	DefaultInterval   = 50 * time.Millisecond
 	DefaultMultiplier = 3
+	MinMultiplier     = 2
+	MaxMultiplier     = 10
 	// MaxDetect is the longest detection time that is taken from another node.
 	MaxDetect = 10 * time.Second
 )
@@ -88,7 +90,7 @@ func (c Config) complete() (Config, error) {
 	check(c.Node != "", "the node needs a name")
 	check(c.Incarnation != 0, "the incarnation must not be 0")
 	check(c.Interval >= MinInterval && c.Interval <= MaxInterval, "the interval %v is not between %v and %v", c.Interval, MinInterval, MaxInterval)
-	check(c.Multiplier >= 2 && c.Multiplier <= 10, "the multiplier %d is not between 2 and 10", c.Multiplier)
+	check(c.Multiplier >= MinMultiplier && c.Multiplier <= MaxMultiplier, "the multiplier %d is not between %d and %d", c.Multiplier, MinMultiplier, MaxMultiplier)
 	check(c.Margin >= c.detect()/50 && c.Margin <= c.detect()/2, "the margin %v is not between 2 %% and half of the detection time %v", c.Margin, c.detect())
 	check(c.Quiet >= c.detect(), "a fresh acceptor must be quiet for the detection time %v, not %v", c.detect(), c.Quiet)
 	check(c.Gap > 0 && c.Gap <= c.Interval, "the gap %v is not between 0 and the interval", c.Gap)

@@ -13,6 +13,8 @@ type Heartbeat struct {
 	Detect time.Duration
 	// Quiet: the sender grants nothing yet, its acknowledgements are not to be counted.
 	Quiet bool
+	// Draining: the sender gives up what it has, as soon as another asks for it.
+	Draining bool
 	// Bye: the sender answers for nothing any more and ends.
 	Bye bool
 	// Electorates are those in which the sender needs a majority, its current one first.

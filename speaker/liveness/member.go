@@ -68,7 +68,7 @@ type Member struct {
 	seq                      uint32
 	sent                     [sentSize]Time
 	lastBeat, nextBeat       Time
-	urgent, bye              bool
+	urgent, draining, bye    bool
 	sentClaims, sentVerdicts uint32
 
 	// changed: the View is not up to date any more. heals counts returns of nodes that were silent.
@@ -210,6 +210,14 @@ func (m *Member) setQuiet(quiet bool) {
 	m.quiet = quiet
 	m.assignAll()
 	m.changed, m.recheck, m.urgent = true, true, true
+}
+
+// SetDraining says whether the others are to take over what this node has.
+func (m *Member) SetDraining(now Time, draining bool) {
+	m.step(now)
+	if m.draining != draining {
+		m.draining, m.changed, m.urgent = draining, true, true
+	}
 }
 
 // Leave lets go of everything; the next heartbeat says that this node ends. Nothing may be asked of it after that.

@@ -149,8 +149,8 @@ func (m *Member) hear(now Time, p *peer, h *Heartbeat) {
 	newer := h.Seq > p.newest
 	if newer {
 		p.newest = h.Seq
-		if p.quiet != h.Quiet {
-			p.quiet = h.Quiet
+		if p.quiet != h.Quiet || p.draining != h.Draining {
+			p.quiet, p.draining = h.Quiet, h.Draining
 			m.changed = true
 		}
 		if p.updateHears(h.Heard) {

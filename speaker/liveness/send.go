@@ -90,7 +90,7 @@ func (w *frames) next() bool {
 	}
 	m := w.m
 	h := Heartbeat{
-		From: m.self, Incarnation: m.cfg.Incarnation, Detect: m.cfg.detect(), Quiet: m.quiet, Bye: m.bye,
+		From: m.self, Incarnation: m.cfg.Incarnation, Detect: m.cfg.detect(), Quiet: m.quiet, Draining: m.draining, Bye: m.bye,
 		VerdictsVersion: m.verdicts.version,
 		Heard:           Heard{From: 1},
 	}

@@ -17,6 +17,9 @@ type View struct {
 	Majority bool
 	// Addresses are those that this node wants, sorted.
 	Addresses []AddressView
+	// Holders are the nodes to which this node, as an acceptor, has granted an address, by address: all acceptors that hear
+	// each other come to the same. Empty where this node is none, or is Quiet.
+	Holders map[AddressID]string
 	// Heals counts how often a node was heard again that had been silent: what was announced meanwhile may not have reached
 	// everybody.
 	Heals    uint64
@@ -33,6 +36,8 @@ type NodeView struct {
 	Alive bool
 	// Quiet: it grants nothing yet.
 	Quiet bool
+	// Draining: it gives up what it has to whoever asks.
+	Draining bool
 }
 
 // State of an address that this node wants.
@@ -155,9 +160,9 @@ func (m *Member) build() *View {
 	for _, id := range m.elect.members {
 		n := NodeView{Name: m.names[id], Heard: id == m.self || m.hears(id)}
 		if p := m.peers[id]; p != nil {
-			n.Quiet = p.quiet && p.alive()
-		} else {
-			n.Quiet = id == m.self && m.quiet
+			n.Quiet, n.Draining = p.quiet && p.alive(), p.draining
+		} else if id == m.self {
+			n.Quiet, n.Draining = m.quiet, m.draining
 		}
 		n.Alive = n.Heard
 		if majority {
@@ -168,6 +173,12 @@ func (m *Member) build() *View {
 	slices.SortFunc(v.Nodes, func(a, b NodeView) int { return cmp.Compare(a.Name, b.Name) })
 	for _, o := range m.owned {
 		v.Addresses = append(v.Addresses, m.addressView(o))
+	}
+	v.Holders = make(map[AddressID]string, len(m.seats.at))
+	for id, s := range m.seats.at {
+		if s.holder != 0 && m.selfSlot >= 0 {
+			v.Holders[id] = m.names[s.holder]
+		}
 	}
 	v.Problems = m.problems(heard)
 	return v

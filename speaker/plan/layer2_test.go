@@ -176,6 +176,11 @@ func TestL2Values(t *testing.T) {
 	s.VIPs[v4].Created = time.Unix(1000, 0)
 	f.Now = time.Unix(1030, 0)
 	f.Gateways = []netip.Addr{netip.MustParseAddr("10.0.0.254")}
+	s.Agents = map[string]*cluster.Agent{}
+	for _, a := range []cluster.Agent{{Node: "node3", Interfaces: map[netip.Prefix]string{lan: "bond0"}}, {Node: "node1", Interfaces: map[netip.Prefix]string{lan: "eth0"}},
+		{Node: "node2"}, {Node: "gone", Interfaces: map[netip.Prefix]string{lan: "eth0"}}} {
+		s.AddAgent(&a)
+	}
 	p := Build(s, f)
 	want := L2{Addr: v4, Link: eth0, Subnet: lan, Kind: Own, Serve: true, Fresh: true}
 	if len(p.L2) == 0 || p.L2[0] != want {
@@ -187,7 +192,7 @@ func TestL2Values(t *testing.T) {
 			t.Errorf("fresh at %s", now)
 		}
 	}
-	if len(p.LANs) != 2 || p.LANs[0].Subnet != lan || p.LANs[0].Link != eth0 || !slices.Equal(p.LANs[0].Members, []string{"node1", "node2", "node3"}) {
+	if len(p.LANs) != 2 || p.LANs[0].Subnet != lan || p.LANs[0].Link != eth0 || !slices.Equal(p.LANs[0].Members, []LANMember{{"node1", "eth0"}, {"node3", "bond0"}}) {
 		t.Errorf("LANs %+v", p.LANs)
 	}
 	n := p.Neighbours

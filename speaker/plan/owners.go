@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"cmp"
 	"net/netip"
 	"slices"
 
@@ -49,11 +48,11 @@ func newElectorate() electorate {
 // its nodes. All nodes of a subnet find the same owners as soon as they know the same. It returns the subnets.
 func (b *builder) electOwners(uses []use) []LAN {
 	type election struct {
-		LAN
 		items []elect.Item
 		uses  []*use
 	}
 	elections := map[netip.Prefix]*election{}
+	lans := map[netip.Prefix]LAN{}
 	for i := range uses {
 		u := &uses[i]
 		if u.reason.Code != "" || u.pool.ARP == nil {
@@ -67,29 +66,26 @@ func (b *builder) electOwners(uses []use) []LAN {
 		subnet := u.net.prefix
 		e := elections[subnet]
 		if e == nil {
-			e = &election{LAN: LAN{Subnet: subnet, Link: u.net.iface.Link, Members: b.membersOf(subnet)}}
+			e = &election{}
 			elections[subnet] = e
+			lans[subnet] = b.lan(u.net)
 		}
 		e.items = append(e.items, elect.Item{Addr: u.addr, Candidates: u.candidates, Holder: b.facts.Segments[subnet].Holders[u.addr]})
 		e.uses = append(e.uses, u)
 	}
-	var lans []LAN
-	for _, e := range elections {
-		lans = append(lans, e.LAN)
-		for i, owner := range b.assign(e.Subnet, e.items) {
+	for subnet, e := range elections {
+		for i, owner := range b.assign(subnet, e.items) {
 			e.uses[i].owner = owner
 		}
 	}
-	slices.SortFunc(lans, func(x, y LAN) int {
-		return cmp.Or(x.Subnet.Addr().Compare(y.Subnet.Addr()), cmp.Compare(x.Subnet.Bits(), y.Subnet.Bits()))
-	})
-	return lans
+	b.addPoolLANs(lans)
+	return sortedLANs(lans)
 }
 
 // assign returns the owners of the items of a subnet. As long as nobody knows who holds what there, each is elected by itself:
 // balanced together, one that comes or goes could move any of the others.
 func (b *builder) assign(subnet netip.Prefix, items []elect.Item) []string {
-	if len(b.facts.Segments[subnet].Members) > 0 {
+	if s := b.facts.Segments[subnet]; len(s.Members) > 0 && !s.Blind {
 		return elect.Assign(items)
 	}
 	var owners []string
@@ -97,16 +93,6 @@ func (b *builder) assign(subnet netip.Prefix, items []elect.Item) []string {
 		owners = append(owners, elect.Assign(items[i:i+1])...)
 	}
 	return owners
-}
-
-func (b *builder) membersOf(subnet netip.Prefix) []string {
-	var out []string
-	for _, n := range b.nodes {
-		if slices.ContainsFunc(n.InternalIPs, subnet.Contains) {
-			out = append(out, n.Name)
-		}
-	}
-	return out
 }
 
 // candidatesOf returns the nodes that may own the VIP: those that are present and, for externalTrafficPolicy Local, have an

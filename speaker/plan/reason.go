@@ -51,6 +51,8 @@ const (
 	NotAlive Code = "NotAlive"
 	// NotOwner: another node owns the address.
 	NotOwner Code = "NotOwner"
+	// NotGranted: it should have the address, and the nodes of the segment have not granted it.
+	NotGranted Code = "NotGranted"
 )
 
 // Why this node does not announce a VIP by BGP, or has no session.

@@ -33,6 +33,8 @@ type Segment struct {
 	Members map[string]Member
 	// Holders are the nodes that have an address at present, by address; this node among them. An address may be missing.
 	Holders map[netip.Addr]string
+	// Blind: there are so many nodes that not every one knows all holders. Then each address is elected by itself.
+	Blind bool
 	// Contenders are the nodes that wait for this one to let an address go that it holds.
 	Contenders map[netip.Addr]string
 }
@@ -79,7 +81,7 @@ func (m MAC) String() string {
 type Plan struct {
 	// L2 are the addresses that this node should have on its links, sorted.
 	L2 []L2
-	// LANs are the subnets that hold VIPs which are announced by ARP or NDP, sorted.
+	// LANs are the subnets in which pools or VIPs are announced by ARP or NDP, sorted.
 	LANs []LAN
 	// Neighbours are the stations on its links that matter beside them.
 	Neighbours Neighbours
@@ -144,9 +146,12 @@ func (k Kind) String() string { return [...]string{"own", "keep"}[k] }
 type LAN struct {
 	Subnet netip.Prefix
 	Link   Link
-	// Members are the nodes that have an InternalIP in the subnet, sorted, ready or not.
-	Members []string
+	// Members are the nodes whose agents say that they have an interface in the subnet, sorted, alive or not.
+	Members []LANMember
 }
+
+// LANMember is a node with an interface in a subnet.
+type LANMember struct{ Node, Interface string }
 
 // Neighbours are stations on this node's links.
 type Neighbours struct {

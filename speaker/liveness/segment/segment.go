@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mdlayher/packet"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
@@ -47,6 +48,10 @@ type Segment struct {
 	members []string
 	wanted  []liveness.Want
 	keys    *wire.Keys
+
+	draining bool
+	// stations are the Ethernet addresses that nodes send from.
+	stations map[liveness.NodeID][6]byte
 	// run is what there is only while Run runs.
 	run *run
 }
@@ -73,7 +78,7 @@ func New(cfg Config) (*Segment, error) {
 	if _, err := liveness.New(0, probe); err != nil {
 		return nil, err
 	}
-	s := &Segment{cfg: cfg, keys: cfg.Keys, changed: make(chan struct{}, 1), wake: make(chan struct{}, 1)}
+	s := &Segment{cfg: cfg, keys: cfg.Keys, changed: make(chan struct{}, 1), wake: make(chan struct{}, 1), stations: map[liveness.NodeID][6]byte{}}
 	s.view.Store(&liveness.View{})
 	return s, nil
 }
@@ -100,6 +105,19 @@ func (s *Segment) Set(wanted []liveness.Want) {
 // SetMembers replaces the names of the nodes that are configured for the segment.
 func (s *Segment) SetMembers(names []string) {
 	s.do(func(now liveness.Time, m *liveness.Member) { m.SetMembers(now, names) }, func() { s.members = slices.Clone(names) })
+}
+
+// SetDraining says whether the others are to take over what this node has.
+func (s *Segment) SetDraining(draining bool) {
+	s.do(func(now liveness.Time, m *liveness.Member) { m.SetDraining(now, draining) }, func() { s.draining = draining })
+}
+
+// Station returns the Ethernet address that the node's last heartbeat came from; false if there was none.
+func (s *Segment) Station(node string) ([6]byte, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	mac, ok := s.stations[liveness.NodeOf(node)]
+	return mac, ok
 }
 
 // GatewayAnswered says that the default gateway answered a probe that was sent then.
@@ -163,10 +181,10 @@ func (s *Segment) Run(ctx context.Context) error {
 	return nil
 }
 
-// alone takes the place of this node on the interface: an abstract address of the network namespace, which the kernel
+// alone takes the place of this node in the segment on the interface: an abstract address of the network namespace, which the kernel
 // frees when its process ends, however that ends. It returns nil if ctx ends first.
 func (s *Segment) alone(ctx context.Context) (func(), error) {
-	addr := &net.UnixAddr{Name: "@seamark/liveness/" + strconv.Itoa(s.cfg.Interface.Index), Net: "unixgram"}
+	addr := &net.UnixAddr{Name: "@seamark/liveness/" + strconv.Itoa(s.cfg.Interface.Index) + "/" + s.cfg.Member.Segment, Net: "unixgram"}
 	for told := false; ; told = true {
 		conn, err := net.ListenUnixgram("unixgram", addr)
 		if err == nil {
@@ -188,7 +206,7 @@ func (s *Segment) alone(ctx context.Context) (func(), error) {
 
 // begin opens the socket and makes a Member.
 func (s *Segment) begin() error {
-	sock, err := open(s.cfg.Interface)
+	sock, err := open(s.cfg.Interface, wire.Tag(s.cfg.Member.Segment))
 	if err != nil {
 		return err
 	}
@@ -215,6 +233,7 @@ func (s *Segment) begin() error {
 	}
 	member.SetMembers(now, s.members)
 	member.SetWanted(now, s.wanted)
+	member.SetDraining(now, s.draining)
 	s.run = r
 	s.leases.Store(member.Leases())
 	s.proceed(now)
@@ -271,7 +290,7 @@ func (s *Segment) receive(ctx context.Context, r *run) error {
 	frame := make([]byte, maxFrame)
 	var h liveness.Heartbeat
 	for {
-		n, _, err := r.socket.conn.ReadFrom(frame)
+		n, from, err := r.socket.conn.ReadFrom(frame)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -281,13 +300,13 @@ func (s *Segment) receive(ctx context.Context, r *run) error {
 			return fmt.Errorf("read from packet socket on %s: %w", s.cfg.Interface.Name, err)
 		}
 		s.mu.Lock()
-		s.take(r, frame[:n], &h)
+		s.take(r, frame[:n], from, &h)
 		s.mu.Unlock()
 	}
 }
 
 // take has the Member take a frame. The time is read after the frame: a peer counts as heard for no shorter than it was.
-func (s *Segment) take(r *run, frame []byte, h *liveness.Heartbeat) {
+func (s *Segment) take(r *run, frame []byte, from net.Addr, h *liveness.Heartbeat) {
 	if s.run != r {
 		return
 	}
@@ -297,8 +316,23 @@ func (s *Segment) take(r *run, frame []byte, h *liveness.Heartbeat) {
 		return
 	}
 	now := Now()
-	s.stats.dropped[r.member.Receive(now, h)].Add(1)
+	drop := r.member.Receive(now, h)
+	s.stats.dropped[drop].Add(1)
+	if drop == liveness.Used {
+		s.noteStation(h.From, from)
+	}
 	s.proceed(now)
+}
+
+func (s *Segment) noteStation(node liveness.NodeID, from net.Addr) {
+	a, ok := from.(*packet.Addr)
+	if !ok || len(a.HardwareAddr) != 6 {
+		return
+	}
+	if mac := [6]byte(a.HardwareAddr); s.stations[node] != mac {
+		s.stations[node] = mac
+		signal(s.changed)
+	}
 }
 
 // proceed sends what is due, publishes the View and sees to it that the timer goes off in time. The lock is held, and the

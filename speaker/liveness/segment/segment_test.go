@@ -352,11 +352,11 @@ func TestInterfaceGone(t *testing.T) {
 
 // The filter keeps out what is not a heartbeat. (Tags of VLANs and packet types are not in the bytes.)
 func TestFilter(t *testing.T) {
-	vm, err := bpf.NewVM(ours()[5:])
+	vm, err := bpf.NewVM(ours('T')[5:])
 	if err != nil {
 		t.Fatal(err)
 	}
-	for frame, want := range map[string]bool{"Sm\x01\x00": true, "Sn\x01\x00": false, "": false} {
+	for frame, want := range map[string]bool{"Sm\x01T": true, "Sn\x01T": false, "Sm\x01U": false, "Sm\x01": false, "": false} {
 		if n, _ := vm.Run([]byte(frame)); n > 0 != want {
 			t.Errorf("%q: %d", frame, n)
 		}

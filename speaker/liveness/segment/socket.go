@@ -11,6 +11,8 @@ import (
 	"github.com/mdlayher/packet"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/seamark-io/seamark/speaker/liveness/wire"
 )
 
 // etherType is IEEE Std 802 local experimental EtherType 1.
@@ -39,11 +41,11 @@ type socket struct {
 	acceptors bool
 }
 
-func open(ifi *net.Interface) (*socket, error) {
+func open(ifi *net.Interface, tag byte) (*socket, error) {
 	if len(ifi.HardwareAddr) != 6 {
 		return nil, fmt.Errorf("%s is no Ethernet interface", ifi.Name)
 	}
-	filter, err := bpf.Assemble(ours())
+	filter, err := bpf.Assemble(ours(tag))
 	if err != nil {
 		return nil, fmt.Errorf("assemble socket filter: %w", err)
 	}
@@ -74,19 +76,21 @@ func open(ifi *net.Interface) (*socket, error) {
 	return s, nil
 }
 
-// ours lets through frames of this protocol that are for this link. With a datagram socket the data begin behind the
+// ours lets through frames of this protocol and segment that are for this link. With a datagram socket the data begin behind the
 // Ethernet header. Frames of VLANs belong to the VLAN's interface, and the kernel shows them here as well; those to other
 // stations are seen in promiscuous mode.
-func ours() []bpf.Instruction {
+func ours(tag byte) []bpf.Instruction {
 	const otherHost = 3
 	return []bpf.Instruction{
 		bpf.LoadExtension{Num: bpf.ExtVLANTag},
 		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0x0fff},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 4},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 6},
 		bpf.LoadExtension{Num: bpf.ExtType},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: otherHost, SkipTrue: 2},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: otherHost, SkipTrue: 4},
 		bpf.LoadAbsolute{Off: 0, Size: 2},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0x536d, SkipTrue: 1},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: wire.Magic, SkipTrue: 2},
+		bpf.LoadAbsolute{Off: wire.TagOffset, Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(tag), SkipTrue: 1},
 		bpf.RetConstant{Val: 0},
 		bpf.RetConstant{Val: maxFrame},
 	}

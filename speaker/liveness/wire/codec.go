@@ -17,6 +17,7 @@ var errMalformed = errors.New("malformed heartbeat")
 const (
 	flagQuiet = 1 << iota
 	flagBye
+	flagDraining
 )
 
 const (
@@ -26,7 +27,7 @@ const (
 
 // appendHeartbeat appends the encoding of all but the header's fields. Detection times are in microseconds.
 func appendHeartbeat(b []byte, h *liveness.Heartbeat) []byte {
-	b = append(b, flag(h.Quiet, flagQuiet)|flag(h.Bye, flagBye))
+	b = append(b, flag(h.Quiet, flagQuiet)|flag(h.Bye, flagBye)|flag(h.Draining, flagDraining))
 	b = binary.BigEndian.AppendUint32(b, uint32(min(h.Detect/time.Microsecond, math.MaxUint32)))
 	b = binary.AppendUvarint(b, uint64(h.VerdictsVersion))
 	b = append(b, byte(len(h.Electorates)))
@@ -103,7 +104,7 @@ const (
 func decodeHeartbeat(b []byte, h *liveness.Heartbeat) error {
 	r := reader{b: b}
 	flags := r.byte()
-	h.Quiet, h.Bye = flags&flagQuiet != 0, flags&flagBye != 0
+	h.Quiet, h.Bye, h.Draining = flags&flagQuiet != 0, flags&flagBye != 0, flags&flagDraining != 0
 	h.Detect = time.Duration(r.uint32()) * time.Microsecond
 	h.VerdictsVersion = r.uvarint()
 	h.Electorates = h.Electorates[:0]

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/fnv"
 
 	"github.com/seamark-io/seamark/speaker/liveness"
 )
@@ -16,7 +17,7 @@ const (
 	magic   = 0x536d // "Sm"
 	version = 1
 
-	// headerSize: magic, version, a byte that is 0, key id, sender, incarnation, sequence number.
+	// headerSize: magic, version, the segment's tag, key id, sender, incarnation, sequence number.
 	headerSize = 2 + 1 + 1 + 4 + 8 + 8 + 4
 	tagSize    = 16
 	// Overhead is what a frame has besides the heartbeat's own bytes.
@@ -27,8 +28,24 @@ const (
 	maxSenders = 1024
 )
 
+// Tag is a byte by which most frames of other segments on the same link are told before anything else is done with them: an
+// interface with an IPv4 and an IPv6 subnet is in two.
+func Tag(segment string) byte {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(segment))
+	sum := h.Sum32()
+	return byte(sum ^ sum>>8 ^ sum>>16 ^ sum>>24)
+}
+
+// Magic are the first two bytes of a frame, TagOffset is where the Tag is; for filters in the kernel.
+const (
+	Magic     = magic
+	TagOffset = 3
+)
+
 // Keys are those of one segment. They are not changed any more.
 type Keys struct {
+	tag    byte
 	send   *key
 	accept []*key
 }
@@ -44,7 +61,7 @@ type key struct {
 // they are being rotated. To rotate, add the new one to those that all nodes accept, then send with it everywhere, then take
 // away the old one.
 func NewKeys(segment string, send []byte, accept ...[]byte) (*Keys, error) {
-	k := &Keys{}
+	k := &Keys{tag: Tag(segment)}
 	for i, secret := range append([][]byte{send}, accept...) {
 		if len(secret) < MinSecret {
 			return nil, fmt.Errorf("key %d of segment %s has %d bytes, the least is %d", i+1, segment, len(secret), MinSecret)
@@ -79,6 +96,7 @@ func (k *key) sender(node liveness.NodeID) (cipher.AEAD, error) {
 
 // Sealer seals what this node sends, in one incarnation. It is for one goroutine.
 type Sealer struct {
+	tag  byte
 	key  *key
 	aead cipher.AEAD
 	last uint32
@@ -92,7 +110,7 @@ func (s *Sealer) SetKeys(k *Keys, node liveness.NodeID) error {
 	if err != nil {
 		return err
 	}
-	s.key, s.aead = k.send, aead
+	s.tag, s.key, s.aead = k.tag, k.send, aead
 	return nil
 }
 
@@ -110,7 +128,7 @@ func (s *Sealer) Seal(frame []byte, h *liveness.Heartbeat) ([]byte, error) {
 	s.last = h.Seq
 	start := len(frame)
 	frame = binary.BigEndian.AppendUint16(frame, magic)
-	frame = append(frame, version, 0)
+	frame = append(frame, version, s.tag)
 	frame = binary.BigEndian.AppendUint32(frame, s.key.id)
 	frame = binary.BigEndian.AppendUint64(frame, uint64(h.From))
 	frame = binary.BigEndian.AppendUint64(frame, h.Incarnation)
@@ -126,7 +144,7 @@ type Result uint8
 // The results. Opened is the only one with a heartbeat.
 const (
 	Opened Result = iota
-	// Foreign: it is no frame of this protocol.
+	// Foreign: it is no frame of this protocol, or one of another segment on the same link.
 	Foreign
 	// OtherVersion: it is one of a version that this node does not speak.
 	OtherVersion
@@ -169,8 +187,11 @@ func (o *Opener) Open(frame []byte, h *liveness.Heartbeat) Result {
 	if len(frame) < Overhead || binary.BigEndian.Uint16(frame) != magic {
 		return Foreign
 	}
-	if frame[2] != version || frame[3] != 0 {
+	if frame[2] != version {
 		return OtherVersion
+	}
+	if o.keys != nil && frame[TagOffset] != o.keys.tag {
+		return Foreign
 	}
 	h.From = liveness.NodeID(binary.BigEndian.Uint64(frame[8:]))
 	h.Incarnation = binary.BigEndian.Uint64(frame[16:])

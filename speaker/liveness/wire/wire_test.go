@@ -45,7 +45,7 @@ func random(r *rand.Rand, records int) *liveness.Heartbeat {
 	id := func() uint64 { return max(r.Uint64(), 1) }
 	h := &liveness.Heartbeat{
 		From: liveness.NodeID(id()), Incarnation: id(), Seq: 1 + r.Uint32N(1<<31), Detect: time.Duration(r.IntN(10_000_000)) * time.Microsecond,
-		Quiet: r.IntN(2) == 0, Bye: r.IntN(2) == 0, VerdictsVersion: r.Uint32(),
+		Quiet: r.IntN(2) == 0, Bye: r.IntN(2) == 0, Draining: r.IntN(2) == 0, VerdictsVersion: r.Uint32(),
 		Heard:    liveness.Heard{From: 1, To: ^liveness.NodeID(0)},
 		Claims:   liveness.Claims{From: r.Uint32N(100)},
 		Verdicts: liveness.Verdicts{From: r.Uint32N(100)},
@@ -172,7 +172,7 @@ func TestKeys(t *testing.T) {
 		{"rotation, the new one arrives", frame("s", secretB), keys(t, "s", secretA, secretB), Opened},
 		{"rotation, the old one arrives", frame("s", secretA), keys(t, "s", secretB, secretA), Opened},
 		{"other key", frame("s", secretB), keys(t, "s", secretA), UnknownKey},
-		{"other segment", frame("t", secretA), keys(t, "s", secretA), UnknownKey},
+		{"other segment", frame("t", secretA), keys(t, "s", secretA), Foreign},
 		{"no keys", frame("s", secretA), nil, UnknownKey},
 	} {
 		o := &Opener{}
@@ -231,7 +231,7 @@ func TestEncodingIsStable(t *testing.T) {
 		t.Errorf("got  %x\nwant %x", got, want)
 	}
 	frame := seal(t, sealer(t, keys(t, "s", secretA), 1), h)
-	if got, want := string(frame[:headerSize]), "\x53\x6d\x01\x00\xb1\x0e\x6c\x0b\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x03"; got != want {
+	if got, want := string(frame[:headerSize]), "\x53\x6d\x01\x3d\xb1\x0e\x6c\x0b\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x03"; got != want {
 		t.Errorf("header\ngot  %x\nwant %x", got, want)
 	}
 }

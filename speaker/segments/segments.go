@@ -1,0 +1,355 @@
+package segments
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/seamark-io/seamark/cluster"
+	"github.com/seamark-io/seamark/speaker/liveness"
+	"github.com/seamark-io/seamark/speaker/liveness/segment"
+	"github.com/seamark-io/seamark/speaker/liveness/wire"
+	"github.com/seamark-io/seamark/speaker/plan"
+)
+
+// Config of a Driver.
+type Config struct {
+	// Node is the name of this node's Node object.
+	Node string
+	// Interval and Multiplier are those of liveness.Config; zero: the defaults.
+	Interval   time.Duration
+	Multiplier int
+	Log        *slog.Logger
+	// Gained is called with addresses that this node has begun to hold, or that others may have heard of from elsewhere
+	// meanwhile: they are to be announced. It must not block.
+	Gained func(addrs ...netip.Addr)
+}
+
+// The delay before a segment is joined again after a failure doubles from retryMin to retryMax.
+const (
+	retryMin = 100 * time.Millisecond
+	retryMax = 5 * time.Second
+)
+
+// Driver takes part on segments. Its methods may be called from any goroutine.
+type Driver struct {
+	cfg           Config
+	changed, lost chan struct{}
+	// live is read by the reply path.
+	live atomic.Pointer[[]*segment.Segment]
+
+	mu       sync.Mutex
+	ctx      context.Context // of Run; nil before and after
+	running  sync.WaitGroup
+	parts    map[key]*part
+	keys     *cluster.HeartbeatKeys
+	draining bool
+}
+
+// key is what a segment is: a subnet on an interface.
+type key struct {
+	subnet  netip.Prefix
+	ifindex int
+}
+
+// part is this node's part on one segment.
+type part struct {
+	key
+	segment *segment.Segment
+	name    string // of the interface
+	keys    *cluster.HeartbeatKeys
+	// stop ends it; nil as long as it does not run.
+	stop context.CancelFunc
+	// members are those that were set last, interfaces what they take part by.
+	members    []string
+	interfaces map[string]string
+	// generations are those of the addresses that were held at the last look. They belong to its goroutine.
+	generations map[netip.Addr]uint64
+}
+
+// New returns a Driver that takes part nowhere.
+func New(c Config) *Driver {
+	if c.Gained == nil {
+		c.Gained = func(...netip.Addr) {}
+	}
+	d := &Driver{cfg: c, changed: make(chan struct{}, 1), lost: make(chan struct{}, 1), parts: map[key]*part{}}
+	d.live.Store(&[]*segment.Segment{})
+	return d
+}
+
+// MayAnswer says whether this node may answer for an address at this moment. It takes no lock and does not allocate.
+func (d *Driver) MayAnswer(a netip.Addr) bool {
+	for _, s := range *d.live.Load() {
+		if s.MayAnswer(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// Changed receives when Facts returns something new. It holds one signal; it is for one reader.
+func (d *Driver) Changed() <-chan struct{} { return d.changed }
+
+// Lost receives when other nodes are alive than at the last receive: then Facts must not wait. It holds one signal; it is for
+// one reader.
+func (d *Driver) Lost() <-chan struct{} { return d.lost }
+
+// Set makes this node take part on the given segments, with these members, and no others, and want these addresses of theirs.
+// Without keys it goes on with those that it had last; as long as it had none it takes part nowhere. The error says where it
+// does not; calling Set again retries.
+func (d *Driver) Set(lans []plan.LAN, wanted []plan.L2, keys *cluster.HeartbeatKeys) error {
+	wants := map[key][]liveness.Want{}
+	for i := range wanted {
+		w := &wanted[i]
+		k := key{w.Subnet, w.Link.Index}
+		policy := liveness.Fence
+		if w.Serve {
+			policy = liveness.Serve
+		}
+		wants[k] = append(wants[k], liveness.Want{Addr: w.Addr, Policy: policy})
+	}
+
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if keys != nil {
+		d.keys = keys
+	}
+	if d.keys == nil {
+		lans = nil
+	}
+	var errs []error
+	keep := map[key]bool{}
+	for _, lan := range lans {
+		k := key{lan.Subnet, lan.Link.Index}
+		keep[k] = true
+		if err := d.set(k, lan, wants[k]); err != nil {
+			errs = append(errs, fmt.Errorf("segment %s on %s: %w", lan.Subnet, lan.Link.Name, err))
+		}
+	}
+	for k, p := range d.parts {
+		if !keep[k] {
+			d.remove(p)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (d *Driver) set(k key, lan plan.LAN, wants []liveness.Want) error {
+	p := d.parts[k]
+	if p == nil {
+		var err error
+		if p, err = d.join(k, lan); err != nil {
+			return err
+		}
+		p.segment.SetDraining(d.draining)
+		p.segment.Set(wants)
+		d.parts[k] = p
+		d.publish()
+		d.start(p)
+	}
+	if p.keys != d.keys {
+		wk, err := wire.NewKeys(lan.Subnet.String(), d.keys.Send, d.keys.Accept...)
+		if err == nil {
+			err = p.segment.SetKeys(wk)
+		}
+		if err != nil {
+			return err
+		}
+		p.keys = d.keys
+	}
+	var members []string
+	p.interfaces = map[string]string{}
+	for _, m := range lan.Members {
+		members = append(members, m.Node)
+		p.interfaces[m.Node] = m.Interface
+	}
+	if !slices.Equal(members, p.members) {
+		p.members = members
+		p.segment.SetMembers(members)
+	}
+	p.segment.Set(wants)
+	return nil
+}
+
+func (d *Driver) join(k key, lan plan.LAN) (*part, error) {
+	wk, err := wire.NewKeys(lan.Subnet.String(), d.keys.Send, d.keys.Accept...)
+	if err != nil {
+		return nil, err
+	}
+	s, err := segment.New(segment.Config{
+		Member: liveness.Config{
+			Segment: lan.Subnet.String(), Node: d.cfg.Node, Interval: d.cfg.Interval, Multiplier: d.cfg.Multiplier,
+		},
+		Interface: &net.Interface{Index: lan.Link.Index, Name: lan.Link.Name, HardwareAddr: lan.Link.MAC[:]},
+		Keys:      wk,
+		Log:       d.cfg.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &part{key: k, segment: s, name: lan.Link.Name, keys: d.keys, generations: map[netip.Addr]uint64{}}, nil
+}
+
+func (d *Driver) remove(p *part) {
+	p.segment.Set(nil)
+	if p.stop != nil {
+		p.stop()
+	}
+	delete(d.parts, p.key)
+	d.publish()
+}
+
+func (d *Driver) publish() {
+	live := make([]*segment.Segment, 0, len(d.parts))
+	for _, p := range d.parts {
+		live = append(live, p.segment)
+	}
+	d.live.Store(&live)
+	signal(d.changed)
+}
+
+// Run takes part until ctx ends; then it lets go of everything, and says so.
+func (d *Driver) Run(ctx context.Context) error {
+	d.mu.Lock()
+	d.ctx = ctx
+	for _, p := range d.parts {
+		d.start(p)
+	}
+	d.mu.Unlock()
+	<-ctx.Done()
+	d.mu.Lock()
+	d.ctx = nil
+	d.mu.Unlock()
+	d.running.Wait()
+	return nil
+}
+
+// start runs a part if Run runs. The lock is held.
+func (d *Driver) start(p *part) {
+	if d.ctx == nil {
+		return
+	}
+	ctx, stop := context.WithCancel(d.ctx)
+	p.stop = stop
+	d.running.Go(func() { d.keep(ctx, p) })
+	d.running.Go(func() { d.follow(ctx, p) })
+}
+
+// keep takes part on a segment until ctx ends, again and again: the interface may come back.
+func (d *Driver) keep(ctx context.Context, p *part) {
+	for delay := retryMin; ; delay = min(2*delay, retryMax) {
+		began := time.Now()
+		err := p.segment.Run(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > retryMax {
+			delay = retryMin
+		}
+		d.cfg.Log.Warn("cannot take part on a segment", "segment", p.subnet, "interface", p.name, "err", err, "retry", delay)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(delay):
+		}
+	}
+}
+
+// follow tells of what has changed on a segment until ctx ends.
+func (d *Driver) follow(ctx context.Context, p *part) {
+	problems := ""
+	var alive []string
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.segment.Changed():
+		}
+		view := p.segment.View()
+		if gained := p.gained(view); len(gained) > 0 {
+			d.cfg.Gained(gained...)
+		}
+		if text := fmt.Sprint(view.Problems); text != problems {
+			d.cfg.Log.Info("a segment has changed", "segment", p.subnet, "interface", p.name, "alive", view.Alive(), "majority", view.Majority, "problems", text)
+			problems = text
+		}
+		if now := candidates(view); !slices.Equal(now, alive) {
+			alive = now
+			signal(d.lost)
+		}
+		signal(d.changed)
+	}
+}
+
+// candidates returns the nodes that are alive and do not drain.
+func candidates(v *liveness.View) []string {
+	var out []string
+	for _, n := range v.Nodes {
+		if n.Alive && !n.Draining {
+			out = append(out, n.Name)
+		}
+	}
+	return out
+}
+
+// gained returns the addresses that are held and of another generation than at the last look.
+func (p *part) gained(v *liveness.View) []netip.Addr {
+	var out []netip.Addr
+	held := make(map[netip.Addr]uint64, len(p.generations))
+	for i := range v.Addresses {
+		a := &v.Addresses[i]
+		if a.State != liveness.Holding {
+			continue
+		}
+		held[a.Addr] = a.Generation
+		if g, ok := p.generations[a.Addr]; !ok || g != a.Generation {
+			out = append(out, a.Addr)
+		}
+	}
+	p.generations = held
+	return out
+}
+
+// HasKeys reports whether there were ever keys.
+func (d *Driver) HasKeys() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.keys != nil
+}
+
+// SetDraining says whether the other nodes are to take over what this node has.
+func (d *Driver) SetDraining(draining bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.draining = draining
+	for _, p := range d.parts {
+		p.segment.SetDraining(draining)
+	}
+}
+
+// sorted returns the parts by subnet and interface. The lock is held.
+func (d *Driver) sorted() []*part {
+	out := make([]*part, 0, len(d.parts))
+	for _, p := range d.parts {
+		out = append(out, p)
+	}
+	slices.SortFunc(out, func(a, b *part) int {
+		return cmp.Or(a.subnet.Compare(b.subnet), cmp.Compare(a.ifindex, b.ifindex))
+	})
+	return out
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

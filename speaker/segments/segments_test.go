@@ -1,0 +1,188 @@
+package segments
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/seamark-io/seamark/cluster"
+	"github.com/seamark-io/seamark/speaker/internal/netlab"
+	"github.com/seamark-io/seamark/speaker/plan"
+)
+
+func TestMain(m *testing.M) { netlab.Main(m) }
+
+var (
+	lan  = netip.MustParsePrefix("10.0.0.0/24")
+	vip1 = netip.MustParseAddr("10.0.0.100")
+	vip2 = netip.MustParseAddr("10.0.0.101")
+)
+
+func secret(c byte) []byte { return bytes.Repeat([]byte{c}, 32) }
+
+// agent is a Driver that runs, by an interface of its own.
+type agent struct {
+	*Driver
+	name   string
+	link   plan.Link
+	cancel context.CancelFunc
+	ended  chan error
+
+	mu     sync.Mutex
+	gained []netip.Addr
+}
+
+// agents are as many nodes, n0 and so on, with interfaces of this host on one switch.
+func agents(t *testing.T, count int) (*netlab.Host, []*agent) {
+	t.Helper()
+	host, sw := netlab.Here(t), netlab.New(t)
+	sw.Run("ip link add br0 type bridge")
+	sw.Run("ip link set br0 up")
+	var out []*agent
+	for i := range count {
+		name := fmt.Sprintf("eth%d", i)
+		netlab.Link(host, name, sw, name)
+		sw.Run("ip link set " + name + " master br0")
+		a := &agent{name: fmt.Sprintf("n%d", i), ended: make(chan error, 1)}
+		ifi, err := net.InterfaceByName(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.link = plan.Link{Name: name, Index: ifi.Index, MAC: plan.MAC(ifi.HardwareAddr)}
+		a.Driver = New(Config{Node: a.name, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Gained: func(addrs ...netip.Addr) {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			a.gained = append(a.gained, addrs...)
+		}})
+		ctx, cancel := context.WithCancel(t.Context())
+		a.cancel = cancel
+		go func() { a.ended <- a.Run(ctx) }()
+		t.Cleanup(func() {
+			cancel()
+			if err := <-a.ended; err != nil {
+				t.Error(err)
+			}
+		})
+		out = append(out, a)
+	}
+	return host, out
+}
+
+// want sets the agent's segment, which has as many members, and what it wants there.
+func (a *agent) want(t *testing.T, members int, keys *cluster.HeartbeatKeys, vips ...netip.Addr) {
+	t.Helper()
+	l := plan.LAN{Subnet: lan, Link: a.link}
+	for i := range members {
+		l.Members = append(l.Members, plan.LANMember{Node: fmt.Sprintf("n%d", i), Interface: fmt.Sprintf("eth%d", i)})
+	}
+	var wanted []plan.L2
+	for _, v := range vips {
+		wanted = append(wanted, plan.L2{Addr: v, Link: a.link, Subnet: lan})
+	}
+	if err := a.Set([]plan.LAN{l}, wanted, keys); err != nil {
+		t.Error(err)
+	}
+}
+
+func (a *agent) hasGained(v netip.Addr) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Contains(a.gained, v)
+}
+
+// Three nodes know each other; one has an address until its link is cut, when another that wants it gets it.
+func TestFailover(t *testing.T) {
+	host, a := agents(t, 3)
+	keys := &cluster.HeartbeatKeys{Send: secret(1)}
+	a[0].want(t, 3, keys, vip1)
+	a[1].want(t, 3, keys)
+	a[2].want(t, 3, keys)
+	netlab.Eventually(t, "n0 has the address", func() bool { return a[0].MayAnswer(vip1) && a[0].hasGained(vip1) })
+	vips := map[netip.Addr]*cluster.VIP{vip1: {Address: vip1}, vip2: {Address: vip2}}
+	netlab.Eventually(t, "all know of it", func() bool {
+		for _, x := range a {
+			f := x.Facts(vips)[lan]
+			if len(f.Members) != 3 || f.Holders[vip1] != "n0" || f.Holders[vip2] != "" {
+				return false
+			}
+			for i, other := range a {
+				m := f.Members[fmt.Sprintf("n%d", i)]
+				if !m.Alive || m.Interface != other.link.Name || x != other && m.MAC != other.link.MAC {
+					return false
+				}
+			}
+		}
+		return true
+	})
+
+	// A node that wants what another has waits, and the other is told.
+	a[1].want(t, 3, keys, vip1)
+	netlab.Eventually(t, "n0 hears of the contender", func() bool { return a[0].Facts(vips)[lan].Contenders[vip1] == "n1" })
+	if g := a[1].Grants()[vip1]; g.Held || g.Holder != "n0" {
+		t.Errorf("n1 was told %+v", g)
+	}
+	host.Run("ip link set eth0 down")
+	netlab.Eventually(t, "n1 has the address", func() bool { return a[1].MayAnswer(vip1) && a[1].hasGained(vip1) })
+	if a[0].MayAnswer(vip1) {
+		t.Error("two may answer")
+	}
+	if g := a[0].Grants()[vip1]; g.Held || !strings.Contains(g.Why, "1 of 3") {
+		t.Errorf("n0 says %+v", g)
+	}
+	if held, others := a[1].Holds(); held != 1 || !others {
+		t.Errorf("n1 holds %d, others %v", held, others)
+	}
+
+	// One that drains is not reckoned with.
+	a[2].SetDraining(true)
+	netlab.Eventually(t, "n2 drains", func() bool { return !a[1].Facts(vips)[lan].Members["n2"].Alive })
+
+	// What is no segment any more is left at once.
+	if err := a[1].Set(nil, nil, keys); err != nil || a[1].MayAnswer(vip1) || len(a[1].Status()) != 0 {
+		t.Errorf("after the end of the segment: %v, %v", err, a[1].Status())
+	}
+}
+
+// Without a key a node takes part nowhere; keys are replaced one after the other while all go on hearing each other; and
+// the Secret's loss changes nothing.
+func TestKeys(t *testing.T) {
+	_, a := agents(t, 2)
+	set := func(i int, keys *cluster.HeartbeatKeys) { a[i].want(t, 2, keys, []netip.Addr{vip1, vip2}[i]) }
+	set(0, nil)
+	if len(a[0].Status()) != 0 {
+		t.Error("takes part without a key")
+	}
+	old, rotation, reversed, fresh := &cluster.HeartbeatKeys{Send: secret(1)}, &cluster.HeartbeatKeys{Send: secret(1), Accept: [][]byte{secret(2)}},
+		&cluster.HeartbeatKeys{Send: secret(2), Accept: [][]byte{secret(1)}}, &cluster.HeartbeatKeys{Send: secret(2)}
+	set(0, old)
+	set(1, old)
+	both := func() bool { return a[0].MayAnswer(vip1) && a[1].MayAnswer(vip2) }
+	netlab.Eventually(t, "both have their addresses", both)
+	takes := func() (n uint64) {
+		for i, v := range []netip.Addr{vip1, vip2} {
+			view, _ := a[i].Status()[0].View.Address(v)
+			n += view.Generation
+		}
+		return n
+	}
+	before := takes()
+	for _, keys := range []*cluster.HeartbeatKeys{rotation, reversed, fresh, nil} {
+		for i := range a {
+			set(i, keys)
+			netlab.Eventually(t, "both still have them", both)
+		}
+	}
+	if after := takes(); after != before {
+		t.Errorf("addresses were lost and taken again: %d, then %d", before, after)
+	}
+	if err := a[0].Set([]plan.LAN{{Subnet: lan, Link: a[0].link}}, nil, &cluster.HeartbeatKeys{Send: []byte("short")}); err == nil {
+		t.Error("a short key was taken")
+	}
+}
