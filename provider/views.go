@@ -178,6 +178,9 @@ func sessionsText(nodes []v1alpha1.BGPPeerNode) string {
 		} else if n.LastError != "" {
 			text += ": " + n.LastError
 		}
+		if n.BFD != "" {
+			text += ", BFD " + n.BFD
+		}
 		out = append(out, text)
 	}
 	return strings.Join(out, "; ")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/seamark-io/seamark/api/v1alpha1"
 	"github.com/seamark-io/seamark/cluster"
+	"github.com/seamark-io/seamark/speaker/bfd"
 	"github.com/seamark-io/seamark/speaker/bgp"
 	"github.com/seamark-io/seamark/speaker/l2"
 	"github.com/seamark-io/seamark/speaker/plan"
@@ -49,6 +50,7 @@ type peerReport struct {
 	state        string
 	since        time.Time
 	lastError    string
+	bfd          string
 	prefixesSent int
 }
 
@@ -57,6 +59,7 @@ func (p peerReport) established() bool { return p.state == "Established" }
 // made is what became of a plan.
 type made struct {
 	sessions   []bgp.Status
+	paths      []bfd.Status
 	grants     map[netip.Addr]segments.Grant
 	duplicates []l2.Duplicate
 }
@@ -69,9 +72,18 @@ func observe(node string, snap *cluster.Snapshot, p plan.Plan, m made) observati
 		o.ready[name] = n.Ready
 	}
 	byPeer := map[string]*bgp.Status{}
+	paths, routers := map[netip.Addr]string{}, map[string]netip.Addr{}
+	for i := range p.BGP.Peers {
+		if peer := &p.BGP.Peers[i]; peer.BFD.Enabled {
+			routers[peer.Name] = peer.Session.Address.Addr()
+		}
+	}
+	for _, st := range m.paths {
+		paths[routerOf(st.Session)] = bfdWords(st)
+	}
 	for i, s := range m.sessions {
 		byPeer[s.Peer] = &m.sessions[i]
-		o.peers[s.Peer] = peerReport{state: s.State, since: s.Since, lastError: s.LastError, prefixesSent: s.PrefixesSent}
+		o.peers[s.Peer] = peerReport{state: s.State, since: s.Since, lastError: s.LastError, prefixesSent: s.PrefixesSent, bfd: paths[routers[s.Peer]]}
 	}
 	for _, r := range p.BGP.Refused {
 		o.peers[r.Peer] = peerReport{state: "Idle", lastError: r.Reason.Text}

@@ -414,7 +414,7 @@ func (r *reporter) writePeer(ctx context.Context, name string, peers map[string]
 	p, ok := peers[name]
 	nodes := []v1alpha1.BGPPeerNode{}
 	if ok {
-		n := v1alpha1.BGPPeerNode{Node: r.cfg.Node, State: p.state, LastError: strings.ToValidUTF8(p.lastError, "?"), PrefixesSent: int32(p.prefixesSent)}
+		n := v1alpha1.BGPPeerNode{Node: r.cfg.Node, State: p.state, LastError: strings.ToValidUTF8(p.lastError, "?"), BFD: p.bfd, PrefixesSent: int32(p.prefixesSent)}
 		if !p.since.IsZero() {
 			since := metav1.NewTime(p.since).Rfc3339Copy()
 			n.Since = &since

@@ -18,6 +18,7 @@ import (
 	"github.com/seamark-io/seamark/api/v1alpha1"
 	"github.com/seamark-io/seamark/cluster"
 	"github.com/seamark-io/seamark/cluster/pace"
+	"github.com/seamark-io/seamark/speaker/bfd"
 	"github.com/seamark-io/seamark/speaker/bgp"
 	"github.com/seamark-io/seamark/speaker/discover"
 	"github.com/seamark-io/seamark/speaker/l2"
@@ -84,13 +85,14 @@ type Speaker struct {
 	l2       *l2.Speaker
 	ping     *ping.Responder
 	bgp      *bgp.Speaker
+	bfd      *bfd.Speaker
 	routers  *discover.Finder
 	report   *reporter
 	members  *membership
 
-	// broken is signalled by l2 when it needs another Set, duplicated when it has seen something to report.
-	broken, duplicated chan struct{}
-	synced             atomic.Bool
+	// broken is signalled by l2 when it needs another Set, observed by drivers when there is something to report.
+	broken, observed chan struct{}
+	synced           atomic.Bool
 	// keyless is true as long as there is no key for heartbeats.
 	keyless atomic.Bool
 	// told are the drivers' errors that were logged, by driver.
@@ -107,16 +109,20 @@ func New(cfg Config) (*Speaker, error) {
 	}
 	s := &Speaker{
 		cfg: cfg, links: link.New(cfg.Log), ping: ping.New(), bgp: bgp.New(bgp.Config{Log: cfg.Log, LeaveTime: cfg.LeaveTime}),
-		routers: discover.New(cfg.Log),
-		broken:  make(chan struct{}, 1), duplicated: make(chan struct{}, 1), told: map[string]string{},
+		routers: discover.New(cfg.Log), bfd: bfd.New(),
+		broken: make(chan struct{}, 1), observed: make(chan struct{}, 1), told: map[string]string{},
 	}
-	s.segments = segments.New(segments.Config{
+	shared := segments.Config{
 		Node: cfg.Node, Interval: cfg.Interval, Multiplier: cfg.Multiplier, Log: cfg.Log,
 		Gained: func(addrs ...netip.Addr) { s.l2.Announce(addrs...) },
-	})
+	}
+	if cfg.Leases != nil {
+		shared.Locker = newLocks(cfg)
+	}
+	s.segments = segments.New(shared)
 	s.l2 = l2.New(l2.Config{
 		Gate: s.segments, Neighbour: link.Neighbour,
-		Broken: func() { signal(s.broken) }, Duplicated: func() { signal(s.duplicated) },
+		Broken: func() { signal(s.broken) }, Duplicated: func() { signal(s.observed) },
 	})
 	s.report, s.members = newReporter(cfg), newMembership(cfg)
 	s.metrics = newMetrics(s.l2)
@@ -126,6 +132,9 @@ func New(cfg Config) (*Speaker, error) {
 		}
 		if err := cfg.Metrics.Register(newBGPMetrics(s.bgp)); err != nil {
 			return nil, fmt.Errorf("register the metrics of BGP: %w", err)
+		}
+		if err := cfg.Metrics.Register(newBFDMetrics(s.bfd)); err != nil {
+			return nil, fmt.Errorf("register the metrics of BFD: %w", err)
 		}
 		if err := cfg.Metrics.Register(newSegmentMetrics(s.segments)); err != nil {
 			return nil, fmt.Errorf("register the metrics of segments: %w", err)
@@ -147,12 +156,14 @@ func (s *Speaker) Run(ctx context.Context) error {
 	g.Go(func() error { return s.routers.Run(gctx) })
 	g.Go(func() error { s.report.run(gctx); return nil })
 	g.Go(func() error { s.members.run(gctx); return nil })
+	g.Go(func() error { s.followPaths(gctx); return nil })
 	g.Go(func() error {
 		defer end()
 		s.loop(gctx)
 		s.handOver(last)
 		// Routers first: they are told, neighbours have to find out.
 		s.leaveRouters()
+		s.bfd.Close()
 		s.l2.Close()
 		return nil
 	})
@@ -214,7 +225,7 @@ func (s *Speaker) loop(ctx context.Context) {
 			// These change what there is to report, and nothing else.
 			case <-s.bgp.Changed():
 				s.observeAgain(current)
-			case <-s.duplicated:
+			case <-s.observed:
 				s.observeAgain(current)
 			case <-s.cfg.Source.Changed():
 				again = true
@@ -259,7 +270,7 @@ func (s *Speaker) facts(snap *cluster.Snapshot, ifaces []plan.Interface, now tim
 }
 
 func (s *Speaker) observe(snap *cluster.Snapshot, p plan.Plan) observation {
-	return observe(s.cfg.Node, snap, p, made{s.bgp.Status(), s.segments.Grants(), s.l2.Duplicates()})
+	return observe(s.cfg.Node, snap, p, made{s.bgp.Status(), s.bfd.Status(), s.segments.Grants(), s.l2.Duplicates()})
 }
 
 func (s *Speaker) observeAgain(p plan.Plan) {
@@ -280,6 +291,7 @@ func (s *Speaker) apply(ctx context.Context, snap *cluster.Snapshot, p plan.Plan
 		{"segments", func() error { return s.segments.Set(p.LANs, p.L2, snap.Heartbeat) }},
 		{"l2", func() error { return s.l2.Set(ctx, p.L2, p.Neighbours) }},
 		{"bgp", func() error { return s.bgp.Set(ctx, p.BGP) }},
+		{"bfd", func() error { return s.bfd.Set(ctx, bfdSessions(p.BGP)) }},
 		{"ping", func() error { return s.ping.Set(ctx, p.Ping) }},
 	} {
 		text := ""

@@ -247,6 +247,11 @@ type BGPPeerNode struct {
 	//
 	// +optional
 	LastError string `json:"lastError,omitempty"`
+	// BFD is the state of RFC 5880 section 6.2 of the BFD session with the router, with what is wrong where that is known; empty
+	// without BFD.
+	//
+	// +optional
+	BFD string `json:"bfd,omitempty"`
 	// PrefixesSent to the router.
 	//
 	// +optional

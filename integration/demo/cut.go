@@ -27,7 +27,7 @@ func cut(ctx context.Context, t *tour) error {
 		return err
 	}
 	t.say("The client asks %s %d times a second. This cluster calls a node NotReady that has been silent", url(vip, "hostname"), time.Second/askEvery)
-	t.say("for %s; Kubernetes' default is 50s.", nodeGrace)
+	t.say("for %s (its default is 50s), and sends requests to pods there until then; the address moves without it.", nodeGrace)
 	m := newMeter()
 	asking, stop := context.WithCancel(ctx)
 	defer stop()
@@ -60,7 +60,8 @@ func cut(ctx context.Context, t *tour) error {
 		return err
 	}
 	stop()
-	outage := (<-record).Since(start.Add(-quietBefore)).Outage()
+	seen := (<-record).Since(start.Add(-quietBefore))
+	gap, outage := seen.Longest(), seen.Outage()
 	now, err := t.neighbour(ctx, vip)
 	if err != nil {
 		return err
@@ -74,8 +75,11 @@ func cut(ctx context.Context, t *tour) error {
 	if _, err := t.on(ctx, "client", ipFor(vip, "neigh", "show", vip.String())...); err != nil {
 		return err
 	}
-	t.good("no answer for %.2f s (%d requests lost); now %s is %s, which announces %s", outage.Length().Seconds(), outage.Lost, macOf(t, now), now, vip)
-	t.note("link of the owner cut", "no answer for %.2f s, then %s in place of %s", outage.Length().Seconds(), now, t.owner)
+	t.good("no answer for %.2f s (%d requests lost); now %s is %s, which announces %s", gap.Length().Seconds(), gap.Lost, macOf(t, now), now, vip)
+	if later := outage.Lost - gap.Lost; later > 0 {
+		t.say("%d more were lost on pods of %s, which stay endpoints of the Service until Kubernetes calls the node NotReady.", later, t.owner)
+	}
+	t.note("link of the owner cut", "no answer for %.2f s, then %s in place of %s", gap.Length().Seconds(), now, t.owner)
 	return nil
 }
 

@@ -56,6 +56,17 @@ func (r Record) Gaps() []Gap {
 	return gaps
 }
 
+// Longest returns the longest gap, of those with a beginning and an end; the zero Gap if there is none.
+func (r Record) Longest() Gap {
+	var longest Gap
+	for _, g := range r.Gaps() {
+		if g.Length() > longest.Length() {
+			longest = g
+		}
+	}
+	return longest
+}
+
 // Outage joins the gaps of the record to one, from the beginning of the first to the end of the last: the time after
 // which a client can rely on answers again. It is the zero Gap if every request was answered.
 func (r Record) Outage() Gap {

@@ -27,12 +27,14 @@ func TestGaps(t *testing.T) {
 		gaps   []time.Duration // 0: open on one side
 		outage time.Duration
 		lost   int
+		// longest gap with both sides
+		longest time.Duration
 	}{
 		{word: ""},
 		{word: "...."},
-		{word: ".x.", gaps: []time.Duration{20 * ms}, outage: 20 * ms, lost: 1},
-		{word: "..xxx..", gaps: []time.Duration{40 * ms}, outage: 40 * ms, lost: 3},
-		{word: ".xx..x..", gaps: []time.Duration{30 * ms, 20 * ms}, outage: 60 * ms, lost: 3},
+		{word: ".x.", gaps: []time.Duration{20 * ms}, outage: 20 * ms, lost: 1, longest: 20 * ms},
+		{word: "..xxx..", gaps: []time.Duration{40 * ms}, outage: 40 * ms, lost: 3, longest: 40 * ms},
+		{word: ".xx..x..", gaps: []time.Duration{30 * ms, 20 * ms}, outage: 60 * ms, lost: 3, longest: 30 * ms},
 		{word: "xx..", gaps: []time.Duration{0}, lost: 2},
 		{word: "..xx", gaps: []time.Duration{0}, lost: 2},
 		{word: "xxxx", gaps: []time.Duration{0}, lost: 4},
@@ -50,6 +52,9 @@ func TestGaps(t *testing.T) {
 			if g.Err == nil || g.Lost == 0 {
 				t.Errorf("%q: gap %d lost %d requests, with error %v", tt.word, i, g.Lost, g.Err)
 			}
+		}
+		if got := r.Longest().Length(); got != tt.longest {
+			t.Errorf("%q: longest gap %s, want %s", tt.word, got, tt.longest)
 		}
 		if o := r.Outage(); o.Length() != tt.outage || o.Lost != tt.lost {
 			t.Errorf("%q: outage of %s with %d lost, want %s and %d", tt.word, o.Length(), o.Lost, tt.outage, tt.lost)

@@ -49,9 +49,10 @@ func TestAgentPodDeleted(t *testing.T) {
 				"the node port, from the LAN":       startTraffic(t, client, nodePorts(svc, "http", node)[0]),
 				"the node port, through the router": startTraffic(t, remote, nodePorts(svc, "http", node)[0]),
 			}
-			// Routers are told when an agent stops: what they sent to it goes to the other nodes, and standing connections
-			// with it. New ones are made all the time.
-			vipRequests := ns.watch(remote, fmt.Sprintf("http://%s/hostname", vipPort(svc, vip, "http")))
+			// Routers are told when an agent stops, and the other nodes of the LAN take its addresses over: what was sent to it
+			// goes to other nodes, and standing connections with it. New ones are made all the time.
+			url := fmt.Sprintf("http://%s/hostname", vipPort(svc, vip, "http"))
+			vipRequests := map[string]func() probe.Record{"through the router": ns.watch(remote, url), "from the LAN": ns.watch(client, url)}
 			name := "web." + ns.name + ".svc.cluster.local"
 			pods := map[string]*podLoad{
 				"HTTP":                   ns.load(shell, "http", fmt.Sprintf("curl --silent --fail --output /dev/null --max-time 2 http://%s/hostname", clusterPort(svc, "http"))),
@@ -67,8 +68,10 @@ func TestAgentPodDeleted(t *testing.T) {
 					t.Errorf("by way of %s: %v", how, err)
 				}
 			}
-			if record := vipRequests(); record.Lost() > 0 {
-				t.Errorf("by way of the VIP, through the router: %d of %d requests were lost: %v", record.Lost(), len(record), record.Gaps()[0].Err)
+			for how, requests := range vipRequests {
+				if record := requests(); record.Lost() > 0 {
+					t.Errorf("by way of the VIP, %s: %d of %d requests were lost: %v", how, record.Lost(), len(record), record.Gaps()[0].Err)
+				}
 			}
 			for what, load := range pods {
 				asked, lost, gap := load.end()

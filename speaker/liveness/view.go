@@ -15,6 +15,8 @@ type View struct {
 	Nodes []NodeView
 	// Majority: this node hears, and is heard by, what it takes to hold an address.
 	Majority bool
+	// Tie: exactly half of the acceptors are heard, this node among them, so that a witness decides.
+	Tie bool
 	// Addresses are those that this node wants, sorted.
 	Addresses []AddressView
 	// Holders are the nodes to which this node, as an acceptor, has granted an address, by address: all acceptors that hear
@@ -156,6 +158,7 @@ func (m *Member) build() *View {
 			heard++
 		}
 	}
+	v.Tie = len(e.Acceptors) > 0 && 2*heard == len(e.Acceptors) && m.selfSlot >= 0
 	majority := len(e.Acceptors) > 0 && heard >= e.majority()
 	for _, id := range m.elect.members {
 		n := NodeView{Name: m.names[id], Heard: id == m.self || m.hears(id)}

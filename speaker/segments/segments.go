@@ -28,6 +28,8 @@ type Config struct {
 	Interval   time.Duration
 	Multiplier int
 	Log        *slog.Logger
+	// Locker decides between two halves of a segment; nil: neither half goes on.
+	Locker Locker
 	// Gained is called with addresses that this node has begun to hold, or that others may have heard of from elsewhere
 	// meanwhile: they are to be announced. It must not block.
 	Gained func(addrs ...netip.Addr)
@@ -71,6 +73,8 @@ type part struct {
 	// members are those that were set last, interfaces what they take part by.
 	members    []string
 	interfaces map[string]string
+	// tied is signalled when whether half of the acceptors are heard has changed.
+	tied chan struct{}
 	// generations are those of the addresses that were held at the last look. They belong to its goroutine.
 	generations map[netip.Addr]uint64
 }
@@ -195,7 +199,7 @@ func (d *Driver) join(k key, lan plan.LAN) (*part, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &part{key: k, segment: s, name: lan.Link.Name, keys: d.keys, generations: map[netip.Addr]uint64{}}, nil
+	return &part{key: k, segment: s, name: lan.Link.Name, keys: d.keys, tied: make(chan struct{}, 1), generations: map[netip.Addr]uint64{}}, nil
 }
 
 func (d *Driver) remove(p *part) {
@@ -241,6 +245,7 @@ func (d *Driver) start(p *part) {
 	p.stop = stop
 	d.running.Go(func() { d.keep(ctx, p) })
 	d.running.Go(func() { d.follow(ctx, p) })
+	d.running.Go(func() { d.guard(ctx, p) })
 }
 
 // keep takes part on a segment until ctx ends, again and again: the interface may come back.
@@ -265,7 +270,7 @@ func (d *Driver) keep(ctx context.Context, p *part) {
 
 // follow tells of what has changed on a segment until ctx ends.
 func (d *Driver) follow(ctx context.Context, p *part) {
-	problems := ""
+	problems, tie := "", false
 	var alive []string
 	for {
 		select {
@@ -280,6 +285,10 @@ func (d *Driver) follow(ctx context.Context, p *part) {
 		if text := fmt.Sprint(view.Problems); text != problems {
 			d.cfg.Log.Info("a segment has changed", "segment", p.subnet, "interface", p.name, "alive", view.Alive(), "majority", view.Majority, "problems", text)
 			problems = text
+		}
+		if view.Tie != tie {
+			tie = view.Tie
+			signal(p.tied)
 		}
 		if now := candidates(view); !slices.Equal(now, alive) {
 			alive = now
