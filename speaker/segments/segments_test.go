@@ -252,6 +252,13 @@ func TestLock(t *testing.T) {
 		}
 	}
 	host.Run("ip link set eth0 up")
+	t.Cleanup(func() {
+		if t.Failed() {
+			for _, x := range a {
+				t.Logf("%s may answer: %v, %+v %+v", x.name, x.MayAnswer(vip1), *x.Status()[0].View, x.Status()[0].Stats)
+			}
+		}
+	})
 	netlab.Eventually(t, "they are together again", together)
 	netlab.Eventually(t, "the lock is given up", func() bool {
 		shared.mu.Lock()

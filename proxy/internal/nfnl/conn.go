@@ -87,7 +87,11 @@ func (c *Conn) receive() ([]byte, error) {
 
 // drain forgets what is left of earlier answers: a refused transaction has one for each message that is wrong.
 func (c *Conn) drain() error {
-	var err error
+	// The deadline of the last answer has passed by now.
+	err := c.conn.SetReadDeadline(time.Time{})
+	if err != nil {
+		return err
+	}
 	e := c.raw.Read(func(fd uintptr) bool {
 		for err == nil {
 			_, _, err = unix.Recvfrom(int(fd), c.recv, unix.MSG_DONTWAIT)
