@@ -281,6 +281,9 @@ func (m *Member) renewGroup(g *group) {
 	if held := until > m.now; held != g.held {
 		g.held = held
 		m.recheck = true
+		if g == m.base {
+			m.changed = true // the View has the majority
+		}
 		for _, o := range m.owned {
 			if o.group == g {
 				m.setHeld(o, held)

@@ -362,6 +362,12 @@ func (w *world) owners(vip netip.Addr) []int {
 
 // check is the invariant: at most one node answers for an address.
 func (w *world) check() {
+	for _, n := range w.nodes {
+		if n.m != nil && n.m.view != nil && !n.m.changed && n.m.view.Majority != n.m.base.held {
+			w.violations = append(w.violations, fmt.Sprintf("%v: %s does not know that it has a majority, or that it has none", time.Duration(w.now), n.name))
+			return
+		}
+	}
 	for _, vip := range w.vips {
 		first := -1
 		for i, n := range w.nodes {

@@ -98,7 +98,7 @@ func (c *Conn) drain() error {
 		}
 		return true
 	})
-	if err == unix.EAGAIN || err == unix.ENOBUFS {
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.ENOBUFS) {
 		err = nil
 	}
 	return errors.Join(e, os.NewSyscallError("recvfrom", err))
