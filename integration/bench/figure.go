@@ -9,10 +9,21 @@ type Figure struct {
 	Unit  string  `json:"unit"`
 	// AtMost is the target, in the same unit; 0 for a figure that has none.
 	AtMost float64 `json:"atMost,omitempty"`
+	// Slower is by how much this machine is slower than the one that the target is for, as measured in the same run; 0 where
+	// that does not matter.
+	Slower float64 `json:"slower,omitempty"`
 }
 
 // Missed reports whether the figure has a target and is beyond it.
-func (f Figure) Missed() bool { return f.AtMost != 0 && f.Value > f.AtMost }
+func (f Figure) Missed() bool { return f.AtMost != 0 && f.Value > f.limit() }
+
+// limit is the target on this machine.
+func (f Figure) limit() float64 {
+	if f.Slower == 0 {
+		return f.AtMost
+	}
+	return f.AtMost * f.Slower
+}
 
 // Verdict is a word for how the figure stands to its target, empty without one.
 func (f Figure) Verdict() string {
@@ -31,6 +42,9 @@ func (f Figure) cells() []string {
 	target := ""
 	if f.AtMost != 0 {
 		target = fmt.Sprintf("≤ %g %s", f.AtMost, f.Unit)
+		if f.Slower != 0 {
+			target += fmt.Sprintf(", here %s %s", Number(f.limit()), f.Unit)
+		}
 	}
 	return []string{f.Name, Number(f.Value) + " " + f.Unit, target, f.Verdict()}
 }

@@ -144,6 +144,7 @@ func (c *cluster) measure(ctx context.Context, o Options, r *bench.Report) error
 	r.Tables = append([]bench.Table{writesTable(splits)}, tables...)
 	r.Samples = i.csv()
 	profile := o.Profile
+	var alone time.Duration
 	for n, services := range o.Services {
 		c.log.printf("part %d of %d: %d Services at once, first without a controller", n+2, parts, services)
 		b, err := c.burst(ctx, services, profile)
@@ -153,12 +154,18 @@ func (c *cluster) measure(ctx context.Context, o Options, r *bench.Report) error
 		profile = ""
 		splits, tables = append(splits, b.split()), append(tables, b.tables()...)
 		r.Figures = append(r.Figures, b.figures()...)
+		if services == referenceServices {
+			alone = b.alone
+		}
 		r.Tables = append([]bench.Table{writesTable(splits)}, tables...)
 		if n < len(o.Services)-1 {
 			if err := c.remove(ctx); err != nil {
 				return err
 			}
 		}
+	}
+	if alone > 0 {
+		forThisMachine(r.Figures, alone)
 	}
 	return nil
 }
