@@ -54,7 +54,7 @@ bin/images/seamark-controller.tar bin/images/seamark-node.tar: bin/images/seamar
 	bin/image -f manifests/images/$*/Dockerfile -t ghcr.io/seamark-io/seamark-$*:$(VERSION) -o $@ .
 
 ## Test
-.PHONY: test unit lab-tests scenarios e2e e2e-listed fuzz bench bench-provider
+.PHONY: test unit lab-tests scenarios e2e e2e-listed fuzz bench bench-provider bench-failover
 test: packages unit lab-tests scenarios e2e-listed ## Everything: unit tests, the lab's own, scenarios in it, upstream e2e
 
 unit: ## Unit tests of both modules, with the race detector
@@ -89,6 +89,9 @@ bench: ## Benchmarks of the pure packages and drivers; compare runs with benchst
 
 bench-provider: packages images bin/bench bin/lab ## Giving out addresses, in a lab, beside its targets; writes docs/benchmarks/provider.*
 	bin/bench provider --out docs/benchmarks/provider.md
+
+bench-failover: packages images bin/bench bin/lab ## Failover, in a lab, beside its targets and keepalived; writes docs/benchmarks/failover.*
+	bin/bench failover --out docs/benchmarks/failover.md
 
 ## Keep it in order
 PAGES := docs/pools.md

@@ -25,6 +25,11 @@ func (n Namespace) Listen(network, address string) (net.Listener, error) {
 	return inside(n, func() (net.Listener, error) { return net.Listen(network, address) })
 }
 
+// ListenPacket listens for datagrams inside the namespace.
+func (n Namespace) ListenPacket(network, address string) (net.PacketConn, error) {
+	return inside(n, func() (net.PacketConn, error) { return net.ListenPacket(network, address) })
+}
+
 // HTTP returns a client that makes a new connection from inside the namespace for each request, so that each is balanced
 // anew. Requests that take longer than timeout fail.
 func (n Namespace) HTTP(timeout time.Duration) *http.Client {

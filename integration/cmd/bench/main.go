@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seamark-io/seamark/integration/bench"
+	"github.com/seamark-io/seamark/integration/bench/failover"
 	"github.com/seamark-io/seamark/integration/bench/provider"
 )
 
@@ -37,7 +38,7 @@ func newCommand() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(providerCommand())
+	root.AddCommand(providerCommand(), failoverCommand())
 	return root
 }
 
@@ -76,6 +77,42 @@ make bench-provider sees to all of that.`,
 	f.IntVar(&o.Samples, "samples", o.Samples, "how many Services to make one at a time")
 	f.DurationVar(&o.Limit, "limit", o.Limit, "how long measuring in the lab may take")
 	f.StringVar(&o.Profile, "cpuprofile", o.Profile, "file for a profile of the controller's CPU in the first ten seconds of the first burst")
+	f.StringVar(&out, "out", out, "file for the results as Markdown; JSON and samples go beside it")
+	return cmd
+}
+
+func failoverCommand() *cobra.Command {
+	o := failover.Options{Repetitions: 30, Many: 1000, Limit: 80 * time.Minute, Log: os.Stderr}
+	var out string
+	cmd := &cobra.Command{
+		Use:   "failover",
+		Short: "Measure for how long an address does not answer when its owner fails",
+		Long: `failover measures for how long an address does not answer when what answers for it
+fails: its link, its agent, the link to a router; and how long a new Service takes to its
+first answer. It makes a lab of three nodes and takes it down, prints each figure beside
+its target, and ends with status 1 if one was missed. The whole takes about an hour.
+
+It needs root, the packages of hack/install-packages and the images of make images;
+make bench-failover sees to all of that.`,
+		Example: "  bench failover --only link4,keepalived --repetitions 5",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			r, err := failover.Run(cmd.Context(), o)
+			if err != nil {
+				if len(r.Figures) > 0 {
+					fmt.Fprint(os.Stdout, "Not finished:\n\n")
+					err = errors.Join(err, r.WriteText(os.Stdout))
+				}
+				return err
+			}
+			return finish(r, out)
+		},
+	}
+	f := cmd.Flags()
+	f.IntVar(&o.Repetitions, "repetitions", o.Repetitions, "how often each fault is made; those that take long less often")
+	f.IntVar(&o.Many, "many", o.Many, "number of Services where there are many")
+	f.StringSliceVar(&o.Only, "only", nil, "measurements to make: "+strings.Join(failover.Names(), ", ")+" (default: all)")
+	f.DurationVar(&o.Limit, "limit", o.Limit, "how long measuring in the lab may take")
 	f.StringVar(&out, "out", out, "file for the results as Markdown; JSON and samples go beside it")
 	return cmd
 }

@@ -1,0 +1,253 @@
+package failover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/seamark-io/seamark/integration/bench"
+)
+
+// worstBlackout is the target, in milliseconds.
+const worstBlackout = 250
+
+// fault is something that is done to the owner of an address and undone, while a client sends.
+type fault struct {
+	name  string
+	title string
+	// host is where the client is; every is the time between its datagrams to each of the addresses.
+	host  string
+	every time.Duration
+	vips  []netip.Addr
+	// victim returns who is hit, do hits it, and undo puts it right.
+	victim   func(ctx context.Context) (string, error)
+	do, undo func(ctx context.Context, victim string) error
+	times    int
+	// Targets: 0: none. lossless: not a single datagram may be lost.
+	atMost   float64
+	lossless bool
+}
+
+// inflict does it as often as wanted, and reports.
+func (w *world) inflict(ctx context.Context, f fault) error {
+	flows, err := w.start(ctx, f.host, f.every, f.vips...)
+	if err != nil {
+		return err
+	}
+	defer func() { flows.end() }()
+	var gaps []float64
+	lostAll := 0
+	for i := range f.times {
+		// Streams anew each time: what one remembers grows.
+		flows.end()
+		began := time.Now()
+		if flows, err = w.start(ctx, f.host, f.every, f.vips...); err != nil {
+			return err
+		}
+		if err := flows.steady(ctx, w, began); err != nil {
+			return err
+		}
+		victim, err := f.victim(ctx)
+		if err != nil {
+			return err
+		}
+		hit := time.Now()
+		if err := f.do(ctx, victim); err != nil {
+			return err
+		}
+		if err := flows.steady(ctx, w, time.Now()); err != nil {
+			return fmt.Errorf("after the fault: %w", err)
+		}
+		if err := f.undo(ctx, victim); err != nil {
+			return err
+		}
+		if err := flows.steady(ctx, w, time.Now()); err != nil {
+			return fmt.Errorf("after the end of the fault: %w", err)
+		}
+		gap, lost := flows.worst(hit.Add(-100 * time.Millisecond))
+		ms := float64(gap.Microseconds()) / 1000
+		gaps, lostAll = append(gaps, ms), lostAll+lost
+		w.sample(f.name, i, ms, lost)
+		w.log.printf("%s %d of %d: %s: no answer for %.0f ms, %d lost", f.name, i+1, f.times, victim, ms, lost)
+	}
+	w.figure(f.title+": blackout, median", bench.Percentile(gaps, 50), "ms", 0)
+	w.figure(f.title+": blackout, worst", bench.Percentile(gaps, 100), "ms", f.atMost)
+	lost := bench.Figure{Name: f.title + ": datagrams lost, all together", Value: float64(lostAll), Unit: "datagrams"}
+	if f.lossless {
+		lost.AtMost = 0.5 // that is none
+	}
+	w.report.Figures = append(w.report.Figures, lost)
+	return nil
+}
+
+func (w *world) figure(name string, value float64, unit string, atMost float64) {
+	w.report.Figures = append(w.report.Figures, bench.Figure{Name: name, Value: value, Unit: unit, AtMost: atMost})
+}
+
+func (w *world) sample(name string, i int, ms float64, lost int) {
+	row := -1.0
+	for n, m := range Names() {
+		if m == name {
+			row = float64(n)
+		}
+	}
+	w.report.Samples.Rows = append(w.report.Samples.Rows, []float64{row, float64(i), ms, float64(lost)})
+}
+
+// ownerOf has the owner of an address for victim.
+func (w *world) ownerOf(vip netip.Addr) func(ctx context.Context) (string, error) {
+	return func(ctx context.Context) (string, error) { return w.owner(ctx, vip) }
+}
+
+func (w *world) cut(ctx context.Context, node string) error { return w.lab.Cut(ctx, node) }
+
+// heal puts the link back and waits until the node takes part again: its agent sends heartbeats at once, and others take it for
+// alive.
+func (w *world) heal(ctx context.Context, node string) error {
+	if err := w.lab.Heal(ctx, node); err != nil {
+		return err
+	}
+	return sleep(ctx, 2*time.Second)
+}
+
+// cutOwner cuts the link of the owner of an IPv4 (0) or IPv6 (1) address.
+func (w *world) cutOwner(ctx context.Context, vips []netip.Addr, family int) error {
+	return w.inflict(ctx, fault{
+		name: []string{"link4", "link6"}[family], title: fmt.Sprintf("owner's link cut, one address, IPv%d", 4+2*family),
+		host: "client", every: time.Millisecond, vips: vips[family : family+1],
+		victim: w.ownerOf(vips[family]), do: w.cut, undo: w.heal,
+		times: w.options.Repetitions, atMost: worstBlackout,
+	})
+}
+
+// killAgent kills the owner's agent. Its pod is replaced then, because the kubelet waits longer each time before it starts a
+// container again.
+func (w *world) killAgent(ctx context.Context) error {
+	return w.inflict(ctx, fault{
+		name: "killed", title: "owner's agent killed (-9)", host: "client", every: time.Millisecond, vips: w.one[:1],
+		victim: w.ownerOf(w.one[0]),
+		do:     func(ctx context.Context, node string) error { return w.lab.Kill(ctx, node, agent) },
+		undo:   w.replaceAgent,
+		times:  max(w.options.Repetitions/3, 1), lossless: true,
+	})
+}
+
+// freezeAgent stops the owner's agent for ten seconds, and lets it go on.
+func (w *world) freezeAgent(ctx context.Context) error {
+	return w.inflict(ctx, fault{
+		name: "frozen", title: "owner's agent frozen for 10 s and thawed", host: "client", every: time.Millisecond, vips: w.one[:1],
+		victim: w.ownerOf(w.one[0]),
+		do: func(ctx context.Context, node string) error {
+			if err := w.lab.Freeze(ctx, node, agent); err != nil {
+				return err
+			}
+			return sleep(ctx, 10*time.Second)
+		},
+		undo:  func(ctx context.Context, node string) error { return w.lab.Thaw(ctx, node, agent) },
+		times: max(w.options.Repetitions/3, 1), atMost: worstBlackout,
+	})
+}
+
+// restartAgents replaces the agents one after the other, as an update does.
+func (w *world) restartAgents(ctx context.Context) error {
+	return w.inflict(ctx, fault{
+		name: "restart", title: "all agents restarted, one after the other", host: "client", every: time.Millisecond, vips: w.one[:1],
+		victim: func(context.Context) (string, error) { return "all", nil },
+		do: func(ctx context.Context, _ string) error {
+			for _, n := range w.lab.Plan().Nodes() {
+				if err := w.replaceAgent(ctx, n.Name); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		undo:  func(context.Context, string) error { return nil },
+		times: max(w.options.Repetitions/10, 1), lossless: true,
+	})
+}
+
+// replaceAgent deletes the pod of a node's agent and waits until another is ready.
+func (w *world) replaceAgent(ctx context.Context, node string) error {
+	pods := w.kube.CoreV1().Pods("seamark-system")
+	list, err := pods.List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=" + agent, FieldSelector: "spec.nodeName=" + node})
+	if err != nil {
+		return err
+	}
+	old := map[string]bool{}
+	for _, p := range list.Items {
+		old[string(p.UID)] = true
+		if err := pods.Delete(ctx, p.Name, metav1.DeleteOptions{}); err != nil {
+			return err
+		}
+	}
+	return w.until(ctx, time.Minute, "the agent of "+node+" is back", func(ctx context.Context) error {
+		list, err := pods.List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=" + agent, FieldSelector: "spec.nodeName=" + node})
+		if err != nil {
+			return err
+		}
+		for _, p := range list.Items {
+			for _, c := range p.Status.Conditions {
+				if !old[string(p.UID)] && c.Type == "Ready" && c.Status == "True" {
+					return nil
+				}
+			}
+		}
+		return errors.New("it is not ready")
+	})
+}
+
+// cutRoute cuts the link of a node that the router sends to. All flows are hashed over the nodes: enough of them that each
+// node has some.
+func (w *world) cutRoute(ctx context.Context) error {
+	vips := make([]netip.Addr, 8) // each stream has a port, and so a path, of its own
+	for i := range vips {
+		vips[i] = w.one[0]
+	}
+	next := 0
+	return w.inflict(ctx, fault{
+		name: "bfd", title: "node's link cut, from behind the router, BFD 3 × 50 ms", host: "remote", every: 8 * time.Millisecond, vips: vips,
+		victim: func(context.Context) (string, error) {
+			next++
+			return []string{"node2", "node3"}[next%2], nil
+		},
+		do: w.cut,
+		undo: func(ctx context.Context, node string) error {
+			if err := w.heal(ctx, node); err != nil {
+				return err
+			}
+			return w.until(ctx, time.Minute, "the router sends to "+node+" again", func(ctx context.Context) error { return w.routed(ctx, node) })
+		},
+		times: w.options.Repetitions, atMost: worstBlackout,
+	})
+}
+
+// routed returns nil if the router has a route by way of the node.
+func (w *world) routed(ctx context.Context, node string) error {
+	router, err := w.lab.Host("router")
+	if err != nil {
+		return err
+	}
+	host, err := w.lab.Host(node)
+	if err != nil {
+		return err
+	}
+	out, err := router.Exec(ctx, "ip", "route", "show", w.one[0].String())
+	if err != nil {
+		return err
+	}
+	for _, a := range host.Addrs() {
+		if a.Is4() && containsWord(out.Stdout, a.String()) {
+			return nil
+		}
+	}
+	return fmt.Errorf("the router has %q", out.Stdout)
+}
+
+// containsWord reports whether a text has a word.
+func containsWord(text, word string) bool { return slices.Contains(strings.Fields(text), word) }

@@ -1,0 +1,121 @@
+package failover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/seamark-io/seamark/integration/bench"
+	"github.com/seamark-io/seamark/integration/lab"
+)
+
+// labName is that of the lab that is made.
+const labName = "failover"
+
+// Options of Run.
+type Options struct {
+	// Repetitions of each fault.
+	Repetitions int
+	// Many is the number of Services in the measurements with many.
+	Many int
+	// Limit is how long measuring in the lab may take.
+	Limit time.Duration
+	// Only names the measurements to make; empty: all.
+	Only []string
+	Log  io.Writer
+}
+
+// measurement is one row of the report, or several.
+type measurement struct {
+	name  string
+	about string
+	run   func(ctx context.Context, w *world) error
+}
+
+func measurements() []measurement {
+	return []measurement{
+		{"link4", "owner's link cut, one IPv4 address", func(ctx context.Context, w *world) error { return w.cutOwner(ctx, w.one, 0) }},
+		{"link6", "owner's link cut, one IPv6 address", func(ctx context.Context, w *world) error { return w.cutOwner(ctx, w.one, 1) }},
+		{"killed", "owner's agent killed", func(ctx context.Context, w *world) error { return w.killAgent(ctx) }},
+		{"frozen", "owner's agent frozen for 10 s", func(ctx context.Context, w *world) error { return w.freezeAgent(ctx) }},
+		{"restart", "agents restarted one after the other", func(ctx context.Context, w *world) error { return w.restartAgents(ctx) }},
+		{"bfd", "link of a node cut, seen from behind the router", func(ctx context.Context, w *world) error { return w.cutRoute(ctx) }},
+		{"create", "a new Service", func(ctx context.Context, w *world) error { return w.create(ctx) }},
+		{"many", "owner's link cut, many addresses", func(ctx context.Context, w *world) error { return w.cutMany(ctx) }},
+		{"keepalived", "keepalived, owner's link cut", func(ctx context.Context, w *world) error { return w.keepalived(ctx) }},
+	}
+}
+
+// Names returns the names that Options.Only may have.
+func Names() (out []string) {
+	for _, m := range measurements() {
+		out = append(out, m.name)
+	}
+	return out
+}
+
+// Run measures in a lab that it makes and takes down.
+func Run(ctx context.Context, o Options) (r bench.Report, err error) {
+	log := &progress{w: o.Log, start: time.Now()}
+	r = bench.Report{Title: "The speaker: failover", Samples: bench.Samples{Columns: []string{"measurement", "repetition", "blackout_ms", "lost"}}}
+	source, err := sourceRoot(ctx)
+	if err != nil {
+		return r, err
+	}
+	if r.Environment, err = bench.ReadEnvironment(ctx, source); err != nil {
+		return r, err
+	}
+	if err := lab.Down(ctx, labName, nil); err != nil { // what a killed run left
+		return r, err
+	}
+	options := lab.DefaultOptions()
+	options.Name, options.Source, options.Progress, options.Images = labName, source, o.Log, []string{"agnhost"}
+	l, err := lab.Up(ctx, options)
+	if l != nil {
+		defer func() { err = errors.Join(err, lab.Down(context.WithoutCancel(ctx), labName, o.Log)) }()
+	}
+	if err != nil {
+		return r, err
+	}
+	defer l.Close()
+	ctx, cancel := context.WithTimeoutCause(ctx, o.Limit, fmt.Errorf("measuring in the lab took longer than %s", o.Limit))
+	defer cancel()
+	w := &world{lab: l, options: o, log: log, report: &r}
+	if err := w.furnish(ctx); err != nil {
+		return r, err
+	}
+	for _, m := range measurements() {
+		if len(o.Only) > 0 && !slices.Contains(o.Only, m.name) {
+			continue
+		}
+		log.printf("%s: %s", m.name, m.about)
+		if err := m.run(ctx, w); err != nil {
+			return r, errors.Join(fmt.Errorf("%s: %w", m.name, err), context.Cause(ctx))
+		}
+	}
+	return r, nil
+}
+
+// sourceRoot returns the checkout of Seamark around the working directory.
+func sourceRoot(ctx context.Context) (string, error) {
+	root, err := exec.CommandContext(ctx, "git", "rev-parse", "--show-toplevel").Output()
+	if err != nil {
+		return "", fmt.Errorf("find the checkout of Seamark around the working directory: %w", err)
+	}
+	return strings.TrimSpace(string(root)), nil
+}
+
+// progress writes lines with the time since the start.
+type progress struct {
+	w     io.Writer
+	start time.Time
+}
+
+func (p *progress) printf(format string, args ...any) {
+	fmt.Fprintf(p.w, "%6.1fs  %s\n", time.Since(p.start).Seconds(), fmt.Sprintf(format, args...))
+}
