@@ -7,11 +7,13 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/seamark-io/seamark/integration/bench"
+	"github.com/seamark-io/seamark/integration/probe"
 )
 
 // worstBlackout is the target, in milliseconds.
@@ -32,6 +34,8 @@ type fault struct {
 	// Targets: 0: none. lossless: not a single datagram may be lost.
 	atMost   float64
 	lossless bool
+	// observed: who answers ARP requests for the first address is observed; it may change once in each fault.
+	observed bool
 }
 
 // inflict does it as often as wanted, and reports.
@@ -41,6 +45,11 @@ func (w *world) inflict(ctx context.Context, f fault) error {
 		return err
 	}
 	defer func() { flows.end() }()
+	stop := func() (probe.Answers, error) { return nil, nil }
+	if f.observed {
+		stop = w.observe(ctx, f.vips[0])
+	}
+	defer func() { _, _ = stop() }()
 	var gaps []float64
 	lostAll := 0
 	for i := range f.times {
@@ -76,6 +85,13 @@ func (w *world) inflict(ctx context.Context, f fault) error {
 		w.sample(f.name, i, ms, lost)
 		w.log.printf("%s %d of %d: %s: no answer for %.0f ms, %d lost", f.name, i+1, f.times, victim, ms, lost)
 	}
+	if f.observed {
+		answers, err := stop()
+		if err != nil {
+			return err
+		}
+		w.figure(f.title+": changes of who answers ARP, for each fault", float64(answers.Changes())/float64(f.times), "changes", 1)
+	}
 	w.figure(f.title+": blackout, median", bench.Percentile(gaps, 50), "ms", 0)
 	w.figure(f.title+": blackout, worst", bench.Percentile(gaps, 100), "ms", f.atMost)
 	lost := bench.Figure{Name: f.title + ": datagrams lost, all together", Value: float64(lostAll), Unit: "datagrams"}
@@ -84,6 +100,25 @@ func (w *world) inflict(ctx context.Context, f fault) error {
 	}
 	w.report.Figures = append(w.report.Figures, lost)
 	return nil
+}
+
+// observe records who answers for an address until it is stopped.
+func (w *world) observe(ctx context.Context, vip netip.Addr) (stop func() (probe.Answers, error)) {
+	type result struct {
+		answers probe.Answers
+		err     error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan result, 1)
+	go func() {
+		answers, err := probe.Asker{From: w.namespaceOf("client"), Interface: "eth0", To: vip, Every: 20 * time.Millisecond}.Run(ctx)
+		done <- result{answers, err}
+	}()
+	return sync.OnceValues(func() (probe.Answers, error) {
+		cancel()
+		r := <-done
+		return r.answers, r.err
+	})
 }
 
 func (w *world) figure(name string, value float64, unit string, atMost float64) {
@@ -122,7 +157,7 @@ func (w *world) cutOwner(ctx context.Context, vips []netip.Addr, family int) err
 		name: []string{"link4", "link6"}[family], title: fmt.Sprintf("owner's link cut, one address, IPv%d", 4+2*family),
 		host: "client", every: time.Millisecond, vips: vips[family : family+1],
 		victim: w.ownerOf(vips[family]), do: w.cut, undo: w.heal,
-		times: w.options.Repetitions, atMost: worstBlackout,
+		times: w.options.Repetitions, atMost: worstBlackout, observed: family == 0,
 	})
 }
 
@@ -134,7 +169,7 @@ func (w *world) killAgent(ctx context.Context) error {
 		victim: w.ownerOf(w.one[0]),
 		do:     func(ctx context.Context, node string) error { return w.lab.Kill(ctx, node, agent) },
 		undo:   w.replaceAgent,
-		times:  max(w.options.Repetitions/3, 1), lossless: true,
+		times:  max(w.options.Repetitions/3, 1), lossless: true, observed: true,
 	})
 }
 
@@ -150,7 +185,7 @@ func (w *world) freezeAgent(ctx context.Context) error {
 			return sleep(ctx, 10*time.Second)
 		},
 		undo:  func(ctx context.Context, node string) error { return w.lab.Thaw(ctx, node, agent) },
-		times: max(w.options.Repetitions/3, 1), atMost: worstBlackout,
+		times: max(w.options.Repetitions/3, 1), atMost: worstBlackout, observed: true,
 	})
 }
 
