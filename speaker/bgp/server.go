@@ -132,8 +132,29 @@ func (s *Speaker) catchUp(ctx context.Context) {
 		s.log.Error("cannot set the BGP policies", "err", err)
 	}
 	for _, p := range opened {
-		if err := s.resend(ctx, p); err != nil {
-			s.log.Error("cannot announce IPv4 with IPv6 next hops", "err", err)
-		}
+		s.resendIPv4(ctx, p, resendDelays)
 	}
+}
+
+// resendDelays are after how long a session's routes are sent again, besides at once. gobgp tells of a session a moment before
+// it takes the session for established itself (pkg/server/server.go, handleFSMMessage, and fsm.go), and what it is asked to
+// send in that moment it does not send, without a word.
+var resendDelays = []time.Duration{50 * time.Millisecond, 500 * time.Millisecond, 5 * time.Second} //nolint:gochecknoglobals // a constant
+
+// resendIPv4 sends the routes to a router that has agreed to IPv6 next hops, now and after the delays, as long as the session is
+// the same.
+func (s *Speaker) resendIPv4(ctx context.Context, p plan.Peer, delays []time.Duration) {
+	if err := s.resend(ctx, p); err != nil {
+		s.log.Error("cannot announce IPv4 with IPv6 next hops", "err", err)
+	}
+	if len(delays) == 0 {
+		return
+	}
+	time.AfterFunc(delays[0], func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.server != nil && ctx.Err() == nil && s.extended[p.Name] && s.peers[p.Name].Session == p.Session {
+			s.resendIPv4(ctx, p, delays[1:])
+		}
+	})
 }
