@@ -23,6 +23,8 @@ type Options struct {
 	Repetitions int
 	// Many is the number of Services in the measurements with many.
 	Many int
+	// Outage is how long the API server is gone before a fault, Busy how long all processors are kept busy.
+	Outage, Busy time.Duration
 	// Limit is how long measuring in the lab may take.
 	Limit time.Duration
 	// Only names the measurements to make; empty: all.
@@ -46,6 +48,9 @@ func measurements() []measurement {
 		{"restart", "agents restarted one after the other", func(ctx context.Context, w *world) error { return w.restartAgents(ctx) }},
 		{"bfd", "link of a node cut, seen from behind the router", func(ctx context.Context, w *world) error { return w.cutRoute(ctx) }},
 		{"create", "a new Service", func(ctx context.Context, w *world) error { return w.create(ctx) }},
+		{"idle", "agents with nothing to do", func(ctx context.Context, w *world) error { return w.footprint(ctx) }},
+		{"api", "owner's link cut without an API server", func(ctx context.Context, w *world) error { return w.withoutAPI(ctx) }},
+		{"busy", "all processors busy", func(ctx context.Context, w *world) error { return w.busy(ctx) }},
 		{"many", "owner's link cut, many addresses", func(ctx context.Context, w *world) error { return w.cutMany(ctx) }},
 		{"keepalived", "keepalived, owner's link cut", func(ctx context.Context, w *world) error { return w.keepalived(ctx) }},
 	}

@@ -1,0 +1,96 @@
+package failover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"runtime"
+	"time"
+
+	"github.com/seamark-io/seamark/integration/bench"
+)
+
+// withoutAPI stops the API server for long, and then cuts the owner's link.
+func (w *world) withoutAPI(ctx context.Context) error {
+	if err := w.lab.Kill(ctx, "cp", "kube-apiserver"); err != nil {
+		return err
+	}
+	w.log.printf("the API server is gone for %s", w.options.Outage)
+	err := sleep(ctx, w.options.Outage)
+	if err == nil {
+		err = w.inflict(ctx, fault{
+			name: "api", title: fmt.Sprintf("API server gone for %s, then owner's link cut", w.options.Outage),
+			host: "client", every: time.Millisecond, vips: w.one[:1],
+			victim: w.ownerOf(w.one[0]), do: w.cut, undo: w.heal,
+			times: max(w.options.Repetitions/10, 1), atMost: worstBlackout, observed: true,
+		})
+	}
+	if err != nil {
+		return err
+	}
+	if err := w.lab.StartNode(ctx, "cp"); err != nil {
+		return err
+	}
+	return w.until(ctx, 2*time.Minute, "the API server answers again", func(ctx context.Context) error {
+		_, err := w.kube.Discovery().ServerVersion()
+		return err
+	})
+}
+
+// busy keeps all processors busy for long, several times over, and looks whether an address moves that should not.
+func (w *world) busy(ctx context.Context) error {
+	host, err := w.lab.Host("remote")
+	if err != nil {
+		return err
+	}
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	var burners []*exec.Cmd
+	for range 2 * runtime.NumCPU() {
+		cmd := host.Command(running, "sh", "-c", "while :; do :; done")
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		burners = append(burners, cmd)
+	}
+	defer func() {
+		stop()
+		for _, b := range burners {
+			_ = b.Wait()
+		}
+	}()
+	end := w.observe(ctx, w.one[0])
+	w.log.printf("all processors are busy for %s, with two processes each", w.options.Busy)
+	err = sleep(ctx, w.options.Busy)
+	answers, observeErr := end()
+	if err := errors.Join(err, observeErr); err != nil {
+		return err
+	}
+	w.figure(fmt.Sprintf("all processors busy for %s: takeovers", w.options.Busy), float64(answers.Changes()), "takeovers", 0.5)
+	return nil
+}
+
+// footprint tells what the agents use while nothing happens.
+func (w *world) footprint(ctx context.Context) error {
+	const during = 20 * time.Second
+	if err := sleep(ctx, 5*time.Second); err != nil {
+		return err
+	}
+	before, err := bench.ReadAccounts(w.lab)
+	if err != nil {
+		return err
+	}
+	if err := sleep(ctx, during); err != nil {
+		return err
+	}
+	now, err := bench.ReadAccounts(w.lab)
+	if err != nil {
+		return err
+	}
+	nodes := float64(len(w.lab.Plan().Nodes()))
+	cpu := (now.Of(agent).CPU - before.Of(agent).CPU).Seconds() / during.Seconds() / nodes
+	w.figure("an agent, idle, with all its parts: share of a processor", 100*cpu, "%", 0)
+	w.figure("an agent, idle, with all its parts: RSS", float64(now.Of(agent).RSS)/1e6/nodes, "MB", 0)
+	return nil
+}
