@@ -68,6 +68,8 @@ const (
 	// share of one processor is the most that goes into plans when changes stream in; burst is free before.
 	share = 0.025
 	burst = 100 * time.Millisecond
+	// hurry is the least time between two runs that did not wait for that.
+	hurry = time.Second
 	// resync is the longest time between two: drivers mend what was changed behind their back.
 	resync = time.Minute
 	// The delay after an error doubles from retryMin to retryMax.
@@ -95,6 +97,8 @@ type Speaker struct {
 	synced           atomic.Bool
 	// keyless is true as long as there is no key for heartbeats.
 	keyless atomic.Bool
+	// hurried is when the loop last ran at once because a node was lost.
+	hurried time.Time
 	// told are the drivers' errors that were logged, by driver.
 	told map[string]string
 }
@@ -248,15 +252,21 @@ func (s *Speaker) loop(ctx context.Context) {
 	}
 }
 
-// rest waits, but not when a node was lost. It returns false when ctx ended.
+// rest waits, but not when a node was lost; only nodes that come and go all the time are waited for as well. It returns false
+// when ctx ended.
 func (s *Speaker) rest(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
 	}
+	lost := s.segments.Lost()
+	if time.Since(s.hurried) < hurry {
+		lost = nil
+	}
 	select {
 	case <-ctx.Done():
 		return false
-	case <-s.segments.Lost():
+	case <-lost:
+		s.hurried = time.Now()
 	case <-time.After(d):
 	}
 	return true

@@ -41,6 +41,9 @@ const (
 	retryMax = 5 * time.Second
 )
 
+// tellEvery is the least time between two lines of log about a segment.
+const tellEvery = 200 * time.Millisecond
+
 // Driver takes part on segments. Its methods may be called from any goroutine.
 type Driver struct {
 	cfg           Config
@@ -270,22 +273,23 @@ func (d *Driver) keep(ctx context.Context, p *part) {
 
 // follow tells of what has changed on a segment until ctx ends.
 func (d *Driver) follow(ctx context.Context, p *part) {
-	problems, tie := "", false
+	tie := false
 	var alive []string
+	log := segmentLog{driver: d, part: p}
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-log.later:
+			log.tell()
+			continue
 		case <-p.segment.Changed():
 		}
 		view := p.segment.View()
 		if gained := p.gained(view); len(gained) > 0 {
 			d.cfg.Gained(gained...)
 		}
-		if text := fmt.Sprint(view.Problems); text != problems {
-			d.cfg.Log.Info("a segment has changed", "segment", p.subnet, "interface", p.name, "alive", view.Alive(), "majority", view.Majority, "problems", text)
-			problems = text
-		}
+		log.tell()
 		if view.Tie != tie {
 			tie = view.Tie
 			signal(p.tied)
@@ -296,6 +300,30 @@ func (d *Driver) follow(ctx context.Context, p *part) {
 		}
 		signal(d.changed)
 	}
+}
+
+// segmentLog writes a line when the problems of a segment have changed, and not too many.
+type segmentLog struct {
+	driver *Driver
+	part   *part
+	// told is what was written last, and when; later receives when there is something that was put off.
+	told  string
+	at    time.Time
+	later <-chan time.Time
+}
+
+func (l *segmentLog) tell() {
+	view := l.part.segment.View()
+	text := fmt.Sprint(view.Problems)
+	if text == l.told {
+		return
+	}
+	if wait := tellEvery - time.Since(l.at); wait > 0 {
+		l.later = time.After(wait)
+		return
+	}
+	l.told, l.at = text, time.Now()
+	l.driver.cfg.Log.Info("a segment has changed", "segment", l.part.subnet, "interface", l.part.name, "alive", view.Alive(), "majority", view.Majority, "problems", text)
 }
 
 // candidates returns the nodes that are alive and do not drain.
