@@ -42,7 +42,7 @@ const (
 )
 
 // tellEvery is the least time between two lines of log about a segment.
-const tellEvery = 200 * time.Millisecond
+const tellEvery = time.Second
 
 // Driver takes part on segments. Its methods may be called from any goroutine.
 type Driver struct {
