@@ -57,6 +57,8 @@ type Options struct {
 	// NotReady; the kubelets report often enough for it. 0 keeps Kubernetes'
 	// default (50 s); the least is 4 s.
 	NodeGrace time.Duration
+	// HeartbeatInterval is the agents' --heartbeat-interval; 0: their default.
+	HeartbeatInterval time.Duration
 	// Source is a checkout of Seamark, or a folder in one: manifests/, bin/images/
 	// and the recipes of programs and images are taken from there. Empty means the
 	// one around the working directory. [Lab.Options] has its root.

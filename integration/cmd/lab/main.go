@@ -123,6 +123,7 @@ func (a *app) up() *cobra.Command {
 	f.IntVar(&o.Zones, "zones", o.Zones, "number of zones to spread the nodes over; 0 gives them no zone label")
 	f.BoolVar(&o.Router2, "router2", o.Router2, "add a second router")
 	f.IntVar(&o.Segment2, "segment2", o.Segment2, "number of nodes, counted from the last, on a second LAN segment")
+	f.DurationVar(&o.HeartbeatInterval, "heartbeat-interval", o.HeartbeatInterval, "time between the agents' heartbeats; 0 is their default")
 	f.DurationVar(&o.NodeGrace, "node-grace", o.NodeGrace, "time until a silent node is NotReady; 0 is Kubernetes' default of 50s")
 	complete(cmd, "families", "dual", "ipv4", "ipv6")
 	complete(cmd, "lb", "seamark", "none")
