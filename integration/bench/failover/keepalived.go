@@ -40,7 +40,7 @@ func (w *world) keepalivedAt(ctx context.Context, title, interval string, times 
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	for i, name := range []string{"node2", "node3"} {
 		end, err := w.startKeepalived(ctx, dir, name, interval, 100-10*i)
 		if err != nil {
