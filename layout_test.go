@@ -70,7 +70,6 @@ var owners = []struct {
 	{"github.com/mdlayher/packet", []string{"/speaker/l2", "/speaker/liveness/segment"}, "packet sockets are of speaker/l2, and of speaker/liveness/segment for heartbeats"},
 	{"github.com/mdlayher/arp", nil, "ARP's bytes are of speaker/l2/packet; this library is for its tests"},
 	{"github.com/mdlayher/ndp", []string{"/speaker/discover"}, "NDP's bytes are of speaker/l2/packet; speaker/discover reads router advertisements with this library"},
-	{"github.com/ti-mo/conntrack", []string{"/proxy/conntrack"}, "flows are of proxy/conntrack"},
 	{"github.com/vishvananda", []string{"/speaker/link", "/dns/bind", "/proxy/internal/nstest"}, "links and addresses are of speaker/link and dns/bind; others get values"},
 	{"github.com/coredns", []string{"/dns"}, "CoreDNS's plugins stay behind the handler chain of dns"},
 	{"github.com/miekg/dns", []string{"/dns"}, "messages stay behind the handler chain of dns"},

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os/exec"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/seamark-io/seamark/integration/bench"
@@ -68,7 +66,7 @@ func Names() (out []string) {
 func Run(ctx context.Context, o Options) (r bench.Report, err error) {
 	log := &progress{w: o.Log, start: time.Now()}
 	r = bench.Report{Title: "The speaker: failover", Samples: bench.Samples{Columns: []string{"measurement", "repetition", "blackout_ms", "lost"}}}
-	source, err := sourceRoot(ctx)
+	source, err := bench.Checkout(ctx)
 	if err != nil {
 		return r, err
 	}
@@ -104,15 +102,6 @@ func Run(ctx context.Context, o Options) (r bench.Report, err error) {
 		}
 	}
 	return r, nil
-}
-
-// sourceRoot returns the checkout of Seamark around the working directory.
-func sourceRoot(ctx context.Context) (string, error) {
-	root, err := exec.CommandContext(ctx, "git", "rev-parse", "--show-toplevel").Output()
-	if err != nil {
-		return "", fmt.Errorf("find the checkout of Seamark around the working directory: %w", err)
-	}
-	return strings.TrimSpace(string(root)), nil
 }
 
 // progress writes lines with the time since the start.

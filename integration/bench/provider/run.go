@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os/exec"
-	"strings"
 	"time"
 
 	"github.com/seamark-io/seamark/integration/bench"
@@ -104,11 +102,7 @@ func (o Options) source(ctx context.Context) (string, error) {
 		defer l.Close()
 		return l.Options().Source, nil
 	}
-	root, err := exec.CommandContext(ctx, "git", "rev-parse", "--show-toplevel").Output()
-	if err != nil {
-		return "", fmt.Errorf("find the checkout of Seamark around the working directory: %w", err)
-	}
-	return strings.TrimSpace(string(root)), nil
+	return bench.Checkout(ctx)
 }
 
 func (o Options) openLab(ctx context.Context, source string) (*lab.Lab, error) {

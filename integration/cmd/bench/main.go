@@ -61,14 +61,7 @@ make bench-provider sees to all of that.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r, err := provider.Run(cmd.Context(), o)
-			if err != nil {
-				if len(r.Figures) > 0 {
-					fmt.Fprint(os.Stdout, "Not finished:\n\n")
-					err = errors.Join(err, r.WriteText(os.Stdout))
-				}
-				return err
-			}
-			return finish(r, out)
+			return finish(r, err, out)
 		},
 	}
 	f := cmd.Flags()
@@ -98,14 +91,7 @@ make bench-failover sees to all of that.`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r, err := failover.Run(cmd.Context(), o)
-			if err != nil {
-				if len(r.Figures) > 0 {
-					fmt.Fprint(os.Stdout, "Not finished:\n\n")
-					err = errors.Join(err, r.WriteText(os.Stdout))
-				}
-				return err
-			}
-			return finish(r, out)
+			return finish(r, err, out)
 		},
 	}
 	f := cmd.Flags()
@@ -119,8 +105,16 @@ make bench-failover sees to all of that.`,
 	return cmd
 }
 
-// finish prints a report, saves it if it has a file, and returns an error if a target was missed.
-func finish(r bench.Report, out string) error {
+// finish prints a report, saves it if it has a file, and returns an error if a target was missed. Of one that could not be finished,
+// for the error given, it prints what there is.
+func finish(r bench.Report, err error, out string) error {
+	if err != nil {
+		if len(r.Figures) > 0 {
+			fmt.Fprint(os.Stdout, "Not finished:\n\n")
+			err = errors.Join(err, r.WriteText(os.Stdout))
+		}
+		return err
+	}
 	r.Command = strings.Join(append([]string{"bin/bench"}, os.Args[1:]...), " ")
 	if err := r.WriteText(os.Stdout); err != nil {
 		return err
