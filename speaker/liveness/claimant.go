@@ -11,7 +11,7 @@ type Policy uint8
 
 // The policies.
 const (
-	// Fence: without a majority or a witness nobody answers for the address.
+	// Fence: without a majority or the lock nobody answers for the address.
 	Fence Policy = iota
 	// Serve: whoever should have the address answers for it, unless it hears somebody else claim it.
 	Serve

@@ -39,6 +39,9 @@ type Config struct {
 	Node string
 	// Incarnation tells this run of the process from all others: drawn at random, never 0.
 	Incarnation uint64
+	// Phase decides at which instants heartbeats are sent. Members of one node with the same phase and interval send at the same
+	// instants, so that their node and the others wake once for all of them; nodes must not share it. Zero: Incarnation.
+	Phase uint64
 	// Interval between heartbeats, MinInterval to MaxInterval.
 	Interval time.Duration
 	// Multiplier is how many intervals a node may be silent before it counts as gone, 2 to 10.
@@ -55,9 +58,6 @@ type Config struct {
 	Budget int
 	// RetireAfter is how long a node must be silent that is not a member any more until the segment goes on without it.
 	RetireAfter time.Duration
-	// Minority lets a witness stand in for a majority even where fewer than half of the acceptors are heard, if all others
-	// are silent.
-	Minority bool
 }
 
 const defaultBudget = 1400
@@ -72,6 +72,9 @@ func (c Config) complete() (Config, error) {
 	set(&c.Interval, DefaultInterval)
 	if c.Multiplier == 0 {
 		c.Multiplier = DefaultMultiplier
+	}
+	if c.Phase == 0 {
+		c.Phase = c.Incarnation
 	}
 	set(&c.Margin, c.detect()/50+time.Millisecond)
 	set(&c.Quiet, c.detect())
@@ -97,6 +100,19 @@ func (c Config) complete() (Config, error) {
 	check(c.Budget >= 1024, "a budget of %d bytes is too small, the least is 1024", c.Budget)
 	check(c.RetireAfter >= c.detect(), "nodes that are gone cannot be retired before the detection time")
 	return c, errors.Join(errs...)
+}
+
+// beatAfter returns when the next heartbeat is due. The instants are those of a grid of 7/8 of the interval, each late by a
+// random share of another 1/8: so from one to the next it is between 3/4 of the interval and all of it.
+func (c Config) beatAfter(now Time) Time {
+	jitter := c.Interval / 8
+	pitch := Time(c.Interval - jitter)
+	for k := int64(now / pitch); ; k++ {
+		beat := Time(k)*pitch + Time(mix(c.Phase^mix(uint64(k)))%uint64(jitter))
+		if beat > now {
+			return beat
+		}
+	}
 }
 
 func (c Config) detect() time.Duration { return time.Duration(c.Multiplier) * c.Interval }

@@ -58,11 +58,9 @@ type Member struct {
 	cutOff, served bool
 	recheck        bool
 	recheckAt      Time
-	// gateway and locked are until when the witnesses speak for this node.
-	gateway, locked Time
-	// probed is when the newest probe was sent that the gateway answered, reached since when it has all the time.
-	probed, reached Time
-	leases          *Leases
+	// locked is until when this node has the segment's lock.
+	locked Time
+	leases *Leases
 
 	// What is sent. sent are the times at which the heartbeats with the last numbers were sent.
 	seq                      uint32
@@ -91,7 +89,7 @@ func New(now Time, cfg Config) (*Member, error) {
 		quiet: true, quietUntil: now.Add(cfg.Quiet), seats: seats{at: map[AddressID]*seat{}},
 		own: map[AddressID]*own{}, lost: now, recheckAt: forever, leases: &Leases{},
 		lastBeat: Never, nextBeat: now, changed: true, twin: Never,
-		gateway: Never, locked: Never, probed: Never, reached: Never,
+		locked: Never,
 	}
 	m.base = m.groupOf(mask{}, false)
 	m.view = m.build()

@@ -24,8 +24,6 @@ type peer struct {
 	// newest is the sequence number that the fields below are of.
 	newest          uint32
 	quiet, draining bool
-	// fresh: with its newest heartbeat it acknowledged one of mine that still counted.
-	fresh bool
 	// electorate is its current one, since when it has been, as far as is known here, and all those it goes by.
 	electorate      uint64
 	electorateSince Time

@@ -112,6 +112,7 @@ func (m *Member) introduce(now Time, p *peer, h *Heartbeat) Drop {
 		}
 		if sent := m.sentAt(a.Seq); sent != Never && now.Sub(sent) < m.cfg.detect() {
 			p.begin(h.Incarnation)
+			m.judgeAnew(p)
 			return Used
 		}
 	}
@@ -121,6 +122,18 @@ func (m *Member) introduce(now Time, p *peer, h *Heartbeat) Drop {
 	}
 	p.pending.incarnation, p.pending.seq, p.pending.at = h.Incarnation, h.Seq, now
 	return Unproven
+}
+
+// judgeAnew forgets what a peer granted before it began anew: as an acceptor it knows of no claim until it has heard it again.
+func (m *Member) judgeAnew(p *peer) {
+	if p.slot < 0 {
+		return
+	}
+	for _, o := range m.owned {
+		m.review(o)
+		m.place(o)
+	}
+	m.recheck = true
 }
 
 // sentAt returns when the heartbeat with the number was sent, Never if that is too long ago to know.
@@ -170,7 +183,6 @@ func (m *Member) hear(now Time, p *peer, h *Heartbeat) {
 		}
 	}
 	if newer && h.Heard.From <= m.self && m.self <= h.Heard.To {
-		p.fresh = false
 		m.setHearsMe(p, true, false)
 	}
 }
@@ -246,9 +258,6 @@ func (m *Member) acknowledged(now Time, p *peer, h *Heartbeat, a *Ack, known boo
 		p.resendAt, p.resendGap = Never, 0
 	}
 	sent := m.sentAt(a.Seq)
-	if h.Seq == p.newest {
-		p.fresh = known && sent != Never && now < sent.Add(m.cfg.term())
-	}
 	if h.Quiet || !known || sent == Never {
 		return
 	}

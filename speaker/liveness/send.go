@@ -12,8 +12,7 @@ const maxFrames = 128
 // something has happened, it repeats no changes, for their acknowledgement is probably on its way.
 func (m *Member) beat(now Time, regular bool) []Outgoing {
 	if regular {
-		jitter := time.Duration(m.random() % uint64(m.cfg.Interval/4))
-		m.nextBeat = now.Add(m.cfg.Interval - jitter)
+		m.nextBeat = m.cfg.beatAfter(now)
 	}
 	m.urgent = false
 	claims, verdicts := m.sentClaims, m.sentVerdicts

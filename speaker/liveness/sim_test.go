@@ -26,8 +26,6 @@ type world struct {
 	// loss of frames, between 0 and 1, and whether some come twice or late.
 	loss     float64
 	disorder bool
-	// gateway says which nodes the default gateway answers, if there is one.
-	gateway []bool
 	// lock is the segment's, nil if there is none.
 	lock *lock
 
@@ -112,7 +110,6 @@ func newWorld(seed uint64, nodes, vips int, policy Policy) *world {
 			offset: w.rand.Int64N(1e15), let: map[netip.Addr]int64{}, held: map[netip.Addr]bool{},
 		})
 		w.cut = append(w.cut, make([]bool, nodes))
-		w.gateway = append(w.gateway, true)
 	}
 	return w
 }
@@ -440,19 +437,6 @@ func (w *world) connected(a, b int) bool {
 		}
 	}
 	return seen[b]
-}
-
-// gatewayAnswers has the gateway answer whom it can, from now on.
-func (w *world) gatewayAnswers(every time.Duration) {
-	for i, n := range w.nodes {
-		if n.m != nil && !n.paused && w.gateway[i] {
-			n.step()
-			n.m.GatewayAnswered(n.clock(), n.clock())
-			n.decide()
-			n.turn()
-		}
-	}
-	w.after(every, func() { w.gatewayAnswers(every) })
 }
 
 // renewLock has one node that runs hold the lock, and another take it when it has expired.

@@ -15,7 +15,7 @@ type View struct {
 	Nodes []NodeView
 	// Majority: this node hears, and is heard by, what it takes to hold an address.
 	Majority bool
-	// Tie: exactly half of the acceptors are heard, this node among them, so that a witness decides.
+	// Tie: exactly half of the acceptors are heard, this node among them, so that the lock decides.
 	Tie bool
 	// Addresses are those that this node wants, sorted.
 	Addresses []AddressView
