@@ -123,7 +123,10 @@ func New(cfg Config) (*Speaker, error) {
 	if cfg.Leases != nil {
 		shared.Locker = newLocks(cfg)
 	}
-	s.segments = segments.New(shared)
+	var err error
+	if s.segments, err = segments.New(shared); err != nil {
+		return nil, err
+	}
 	s.l2 = l2.New(l2.Config{
 		Gate: s.segments, Neighbour: link.Neighbour,
 		Broken: func() { signal(s.broken) }, Duplicated: func() { signal(s.observed) },

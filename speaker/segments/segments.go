@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -46,7 +47,10 @@ const tellEvery = time.Second
 
 // Driver takes part on segments. Its methods may be called from any goroutine.
 type Driver struct {
-	cfg           Config
+	cfg  Config
+	loop *segment.Loop
+	// phase is common to all segments, so that this node wakes others once for all of them.
+	phase         uint64
 	changed, lost chan struct{}
 	// live is read by the reply path.
 	live atomic.Pointer[[]*segment.Segment]
@@ -83,13 +87,17 @@ type part struct {
 }
 
 // New returns a Driver that takes part nowhere.
-func New(c Config) *Driver {
+func New(c Config) (*Driver, error) {
 	if c.Gained == nil {
 		c.Gained = func(...netip.Addr) {}
 	}
-	d := &Driver{cfg: c, changed: make(chan struct{}, 1), lost: make(chan struct{}, 1), parts: map[key]*part{}}
+	loop, err := segment.NewLoop(c.Log)
+	if err != nil {
+		return nil, err
+	}
+	d := &Driver{cfg: c, loop: loop, phase: rand.Uint64(), changed: make(chan struct{}, 1), lost: make(chan struct{}, 1), parts: map[key]*part{}}
 	d.live.Store(&[]*segment.Segment{})
-	return d
+	return d, nil
 }
 
 // MayAnswer says whether this node may answer for an address at this moment. It takes no lock and does not allocate.
@@ -193,10 +201,11 @@ func (d *Driver) join(k key, lan plan.LAN) (*part, error) {
 	}
 	s, err := segment.New(segment.Config{
 		Member: liveness.Config{
-			Segment: lan.Subnet.String(), Node: d.cfg.Node, Interval: d.cfg.Interval, Multiplier: d.cfg.Multiplier,
+			Segment: lan.Subnet.String(), Node: d.cfg.Node, Phase: d.phase, Interval: d.cfg.Interval, Multiplier: d.cfg.Multiplier,
 		},
 		Interface: &net.Interface{Index: lan.Link.Index, Name: lan.Link.Name, HardwareAddr: lan.Link.MAC[:]},
 		Keys:      wk,
+		Loop:      d.loop,
 		Log:       d.cfg.Log,
 	})
 	if err != nil {
@@ -225,18 +234,20 @@ func (d *Driver) publish() {
 
 // Run takes part until ctx ends; then it lets go of everything, and says so.
 func (d *Driver) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
 	d.mu.Lock()
 	d.ctx = ctx
 	for _, p := range d.parts {
 		d.start(p)
 	}
 	d.mu.Unlock()
-	<-ctx.Done()
+	err := d.loop.Run(ctx)
+	cancel()
 	d.mu.Lock()
 	d.ctx = nil
 	d.mu.Unlock()
 	d.running.Wait()
-	return nil
+	return err
 }
 
 // start runs a part if Run runs. The lock is held.

@@ -60,11 +60,15 @@ func agents(t *testing.T, count int) (*netlab.Host, []*agent) {
 			t.Fatal(err)
 		}
 		a.link = plan.Link{Name: name, Index: ifi.Index, MAC: plan.MAC(ifi.HardwareAddr)}
-		a.Driver = New(Config{Node: a.name, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Gained: func(addrs ...netip.Addr) {
+		d, err := New(Config{Node: a.name, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Gained: func(addrs ...netip.Addr) {
 			a.mu.Lock()
 			defer a.mu.Unlock()
 			a.gained = append(a.gained, addrs...)
 		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Driver = d
 		ctx, cancel := context.WithCancel(t.Context())
 		a.cancel = cancel
 		go func() { a.ended <- a.Run(ctx) }()

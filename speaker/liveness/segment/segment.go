@@ -15,8 +15,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/mdlayher/packet"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/seamark-io/seamark/speaker/liveness"
@@ -30,7 +28,9 @@ type Config struct {
 	// Interface on which the segment is.
 	Interface *net.Interface
 	Keys      *wire.Keys
-	Log       *slog.Logger
+	// Loop sends and receives for the segment. Nothing happens as long as it does not run.
+	Loop *Loop
+	Log  *slog.Logger
 }
 
 // Segment is this node's part in one segment. Its methods may be called from any goroutine, before Run and while it runs.
@@ -38,7 +38,6 @@ type Segment struct {
 	cfg     Config
 	stats   counters
 	changed chan struct{}
-	wake    chan struct{}
 	// leases and view are read without the lock.
 	leases atomic.Pointer[liveness.Leases]
 	view   atomic.Pointer[liveness.View]
@@ -58,27 +57,32 @@ type Segment struct {
 
 // run is one run of the process in the protocol: one incarnation.
 type run struct {
-	member *liveness.Member
-	socket *socket
-	sealer wire.Sealer
-	opener wire.Opener
-	frame  []byte
-	// timer is when the timer goes off, viewAt when the View may be made anew.
-	timer, viewAt liveness.Time
-	failed        error
+	segment *Segment
+	member  *liveness.Member
+	socket  *socket
+	sealer  wire.Sealer
+	opener  wire.Opener
+	frame   []byte
+	// next is when something is due, sleeps until when the loop sleeps, Never if it does not or was woken; viewAt is when the
+	// View may be made anew.
+	next, sleeps, viewAt liveness.Time
+	// failed is why it cannot go on; then broken is closed, and it is over.
+	failed error
+	broken chan struct{}
+	over   bool
 }
 
 // New returns a Segment that does nothing yet.
 func New(cfg Config) (*Segment, error) {
-	if cfg.Interface == nil || cfg.Keys == nil || cfg.Log == nil {
-		return nil, errors.New("a segment needs an interface, keys and a logger")
+	if cfg.Interface == nil || cfg.Keys == nil || cfg.Loop == nil || cfg.Log == nil {
+		return nil, errors.New("a segment needs an interface, keys, a loop and a logger")
 	}
 	probe := cfg.Member
 	probe.Incarnation = 1
 	if _, err := liveness.New(0, probe); err != nil {
 		return nil, err
 	}
-	s := &Segment{cfg: cfg, keys: cfg.Keys, changed: make(chan struct{}, 1), wake: make(chan struct{}, 1), stations: map[liveness.NodeID][6]byte{}}
+	s := &Segment{cfg: cfg, keys: cfg.Keys, changed: make(chan struct{}, 1), stations: map[liveness.NodeID][6]byte{}}
 	s.view.Store(&liveness.View{})
 	return s, nil
 }
@@ -118,11 +122,6 @@ func (s *Segment) Station(node string) ([6]byte, bool) {
 	defer s.mu.Unlock()
 	mac, ok := s.stations[liveness.NodeOf(node)]
 	return mac, ok
-}
-
-// GatewayAnswered says that the default gateway answered a probe that was sent then.
-func (s *Segment) GatewayAnswered(probed liveness.Time) {
-	s.do(func(now liveness.Time, m *liveness.Member) { m.GatewayAnswered(now, probed) }, func() {})
 }
 
 // LockedUntil says until when this node alone has the segment's lock.
@@ -168,17 +167,17 @@ func (s *Segment) Run(ctx context.Context) error {
 		return err
 	}
 	r := s.run
-	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.receive(gctx, r) })
-	g.Go(func() error {
-		err := s.tick(gctx, r)
-		s.end()
-		return err
-	})
-	if err := g.Wait(); err != nil && ctx.Err() == nil {
-		return err
+	s.cfg.Loop.add(r)
+	select {
+	case <-ctx.Done():
+	case <-r.broken:
 	}
-	return nil
+	s.cfg.Loop.remove(r)
+	s.end()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return r.failed
 }
 
 // alone takes the place of this node in the segment on the interface: an abstract address of the network namespace, which the kernel
@@ -225,7 +224,7 @@ func (s *Segment) begin() error {
 		sock.close()
 		return err
 	}
-	r := &run{member: member, socket: sock, viewAt: now}
+	r := &run{segment: s, member: member, socket: sock, sleeps: liveness.Never, viewAt: now, broken: make(chan struct{})}
 	r.opener.SetKeys(s.keys)
 	if err := r.sealer.SetKeys(s.keys, liveness.NodeOf(cfg.Node)); err != nil {
 		sock.close()
@@ -240,7 +239,7 @@ func (s *Segment) begin() error {
 	return nil
 }
 
-// end lets go of everything, says so, and closes the socket, which ends receive.
+// end lets go of everything, says so, and closes the socket.
 func (s *Segment) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -260,82 +259,23 @@ func (s *Segment) end() {
 	r.socket.close()
 }
 
-// tick does what is due until ctx ends or the socket has failed.
-func (s *Segment) tick(ctx context.Context, r *run) error {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-timer.C:
-		case <-s.wake:
-		}
-		s.mu.Lock()
-		r.timer = 0
-		now := Now()
-		s.proceed(now)
-		wait := r.timer.Sub(now)
-		err := r.failed
-		s.mu.Unlock()
-		if err != nil {
-			return err
-		}
-		timer.Reset(max(wait, 0))
-	}
-}
-
-// receive reads frames until the socket is closed. No frame ends it.
-func (s *Segment) receive(ctx context.Context, r *run) error {
-	frame := make([]byte, maxFrame)
-	var h liveness.Heartbeat
-	for {
-		n, from, err := r.socket.conn.ReadFrom(frame)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case errors.Is(err, unix.ENETDOWN), errors.Is(err, unix.ENOBUFS):
-			continue // reported once when the link goes down; the socket works again when it is up
-		case err != nil:
-			return fmt.Errorf("read from packet socket on %s: %w", s.cfg.Interface.Name, err)
-		}
-		s.mu.Lock()
-		s.take(r, frame[:n], from, &h)
-		s.mu.Unlock()
-	}
-}
-
-// take has the Member take a frame. The time is read after the frame: a peer counts as heard for no shorter than it was.
-func (s *Segment) take(r *run, frame []byte, from net.Addr, h *liveness.Heartbeat) {
-	if s.run != r {
-		return
-	}
+// take has the Member take a frame. The time is read after the frame: a peer counts as heard for no shorter than it was. The
+// lock is held.
+func (s *Segment) take(r *run, frame []byte, station [6]byte, h *liveness.Heartbeat) {
 	opened := r.opener.Open(frame, h)
 	s.stats.opened[opened].Add(1)
 	if opened != wire.Opened {
 		return
 	}
-	now := Now()
-	drop := r.member.Receive(now, h)
+	drop := r.member.Receive(Now(), h)
 	s.stats.dropped[drop].Add(1)
-	if drop == liveness.Used {
-		s.noteStation(h.From, from)
-	}
-	s.proceed(now)
-}
-
-func (s *Segment) noteStation(node liveness.NodeID, from net.Addr) {
-	a, ok := from.(*packet.Addr)
-	if !ok || len(a.HardwareAddr) != 6 {
-		return
-	}
-	if mac := [6]byte(a.HardwareAddr); s.stations[node] != mac {
-		s.stations[node] = mac
+	if drop == liveness.Used && s.stations[h.From] != station {
+		s.stations[h.From] = station
 		signal(s.changed)
 	}
 }
 
-// proceed sends what is due, publishes the View and sees to it that the timer goes off in time. The lock is held, and the
+// proceed sends what is due, publishes the View and sees to it that the loop wakes in time. The lock is held, and the
 // time was read under it.
 func (s *Segment) proceed(now liveness.Time) {
 	r := s.run
@@ -356,11 +296,10 @@ func (s *Segment) proceed(now liveness.Time) {
 			next = min(next, r.viewAt)
 		}
 	}
-	if r.failed != nil || r.timer != 0 && next < r.timer {
-		signal(s.wake)
-	}
-	if r.timer == 0 || next < r.timer {
-		r.timer = next
+	r.next = next
+	if r.sleeps != liveness.Never && (r.failed != nil || next < r.sleeps) {
+		r.sleeps = liveness.Never
+		s.cfg.Loop.alarm.ring()
 	}
 }
 

@@ -1,0 +1,73 @@
+// Package realtime lets a thread run before everything else on a host whose processors are all busy.
+//
+// Who is kept from running cannot say that it is alive, nor that what it promised still holds: for a node's heartbeats,
+// being late is being gone. The kernel schedules a thread with a real-time policy at once (sched(7)), whatever the cgroup
+// of its pod is entitled to.
+package realtime
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// Policy is how the kernel schedules a thread.
+type Policy string
+
+// The policies, best first.
+const (
+	// RoundRobin runs before all ordinary threads, until it blocks.
+	RoundRobin Policy = "SCHED_RR"
+	// Deadline does so for no more than budget in each period.
+	Deadline Policy = "SCHED_DEADLINE"
+	// Ordinary is what all threads have.
+	Ordinary Policy = "SCHED_OTHER"
+)
+
+const (
+	// priority is the lowest of the real-time priorities: kernel threads that serve interrupts have 50.
+	priority = 1
+	// budget and period of SCHED_DEADLINE, in nanoseconds. The kernel admits no more than 95 % of all processors.
+	budget = 1_000_000
+	period = 10_000_000
+)
+
+// LockThread binds the calling goroutine to a thread and gives the thread a real-time policy. Unlock undoes both, and is for the same
+// goroutine.
+//
+// A kernel with CONFIG_RT_GROUP_SCHED and the cpu controller of cgroup v1 denies SCHED_RR to every container, but not
+// SCHED_DEADLINE, which is therefore tried second: its promises are more, but a cpuset or a busy host can be in its way. The error
+// says why the policy is Ordinary; the thread works all the same.
+func LockThread() (unlock func(), policy Policy, err error) {
+	runtime.LockOSThread()
+	rr := set(&unix.SchedAttr{Policy: unix.SCHED_RR, Priority: priority, Flags: unix.SCHED_FLAG_RESET_ON_FORK})
+	if rr == nil {
+		return undo, RoundRobin, nil
+	}
+	deadline := set(&unix.SchedAttr{
+		Policy: unix.SCHED_DEADLINE, Runtime: budget, Deadline: period, Period: period, Flags: unix.SCHED_FLAG_RESET_ON_FORK,
+	})
+	if deadline == nil {
+		return undo, Deadline, nil
+	}
+	if errors.Is(rr, unix.EPERM) && errors.Is(deadline, unix.EPERM) {
+		err = fmt.Errorf("give a thread a real-time policy: %w: it needs the capability SYS_NICE", rr)
+	} else {
+		err = fmt.Errorf("give a thread a real-time policy: %s: %w; %s: %w", RoundRobin, rr, Deadline, deadline)
+	}
+	return runtime.UnlockOSThread, Ordinary, err
+}
+
+// undo makes the thread an ordinary one again. A thread that does not become one must not serve other goroutines: it stays locked,
+// and ends with this one.
+func undo() {
+	if set(&unix.SchedAttr{Policy: unix.SCHED_NORMAL}) == nil {
+		runtime.UnlockOSThread()
+	}
+}
+
+// set changes the calling thread. With SCHED_FLAG_RESET_ON_FORK, threads and processes that it starts are ordinary ones; under
+// SCHED_DEADLINE it could not start any without.
+func set(a *unix.SchedAttr) error { return unix.SchedSetAttr(0, a, 0) }
