@@ -6,6 +6,7 @@ require (
 	github.com/google/go-cmp v0.7.0
 	github.com/google/go-containerregistry v0.20.6
 	github.com/mdlayher/arp v0.0.0-20260528070854-93566ba168e9
+	github.com/mdlayher/ndp v1.1.0
 	github.com/moby/buildkit v0.26.3
 	github.com/prometheus/client_model v0.6.2
 	github.com/prometheus/common v0.70.1

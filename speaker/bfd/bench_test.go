@@ -170,6 +170,7 @@ func cpu(b *testing.B) time.Duration {
 type discard struct{}
 
 func (discard) listen(bool, func()) (listener, error)      { return discard{}, nil }
+func (discard) watchdog() (watchdog, error)                { return nil, nil }
 func (discard) dial(*Session, uint16) (sender, int, error) { return discard{}, 0, nil }
 func (discard) drain(int, func(*datagram)) bool            { return true }
 func (discard) send([]byte) error                          { return nil }

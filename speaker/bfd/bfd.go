@@ -42,6 +42,8 @@ type Speaker struct {
 	listeners map[bool]listener // by whether it is IPv6
 	stop      context.CancelFunc
 	stopped   chan struct{}
+	// watchdog does what the timer's goroutine should have done; nil if there is none.
+	watchdog watchdog
 
 	rnd   *rand.Rand
 	buf   []byte
@@ -110,6 +112,33 @@ func (s *Speaker) Close() {
 	s.stop()
 	<-s.stopped
 	s.stop = nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.watchdog != nil {
+		s.watchdog.Stop()
+		s.watchdog = nil
+	}
+}
+
+// begin starts the timer's goroutine and, if it can, one that stands in for it.
+func (s *Speaker) begin() error {
+	w, err := s.wire.watchdog()
+	if err != nil {
+		w = nil
+	}
+	s.mu.Lock()
+	s.watchdog = w
+	s.mu.Unlock()
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stop, s.stopped = cancel, make(chan struct{})
+	go s.run(ctx)
+	if err != nil {
+		return fmt.Errorf("be in time also when the processors are busy: %w", err)
+	}
+	if w != nil {
+		go func() { _ = w.Run(func() bool { return s.standIn(w) }) }() // without a real-time policy it helps less
+	}
+	return nil
 }
 
 // set is called with s.setting held.
@@ -128,9 +157,9 @@ func (s *Speaker) set(wanted []Session) error {
 	s.apply(valid)
 	s.closeUnused()
 	if len(valid) > 0 && s.stop == nil {
-		ctx, cancel := context.WithCancel(context.Background())
-		s.stop, s.stopped = cancel, make(chan struct{})
-		go s.run(ctx)
+		if err := s.begin(); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	s.rouse()
 	return errors.Join(errs...)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seamark-io/seamark/speaker/bfd/packet"
+	"github.com/seamark-io/seamark/speaker/internal/realtime"
 )
 
 const (
@@ -26,6 +27,8 @@ const (
 
 // kernel is the wire of a real host.
 type kernel struct{}
+
+func (kernel) watchdog() (watchdog, error) { return realtime.NewWatchdog() }
 
 type kernelListener struct {
 	conn    net.PacketConn

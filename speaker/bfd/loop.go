@@ -18,6 +18,8 @@ const (
 	backlog = 1 << 14
 	// idle is how long the timer's goroutine sleeps when nothing is due.
 	idle = time.Hour
+	// grace is how late the timer's goroutine may be before a real-time thread does its work: a fifth of the usual interval.
+	grace = 10 * time.Millisecond
 )
 
 // run does what is due until ctx ends.
@@ -27,13 +29,15 @@ func (s *Speaker) run(ctx context.Context) {
 	defer timer.Stop()
 	for {
 		s.mu.Lock()
-		s.step(time.Now())
+		now := time.Now()
+		s.step(now)
 		wait := idle
 		s.armed = time.Time{}
 		if len(s.due) > 0 {
 			s.armed = s.due[0].due
 			wait = time.Until(s.armed)
 		}
+		s.putOff(now)
 		s.mu.Unlock()
 		timer.Reset(wait)
 		select {
@@ -43,6 +47,31 @@ func (s *Speaker) run(ctx context.Context) {
 		case <-timer.C:
 		}
 	}
+}
+
+// putOff tells the watchdog that all is well until something is overdue. The lock is held.
+func (s *Speaker) putOff(now time.Time) {
+	if s.watchdog == nil {
+		return
+	}
+	until := now.Add(idle)
+	if len(s.due) > 0 {
+		until = s.due[0].due.Add(grace)
+	}
+	s.watchdog.PutOff(now, until)
+}
+
+// standIn does what is due on the watchdog's thread; it returns false when the watchdog is not wanted any more.
+func (s *Speaker) standIn(w watchdog) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.watchdog != w {
+		return false
+	}
+	now := time.Now()
+	s.step(now)
+	s.putOff(now)
+	return true
 }
 
 // rouse has the timer's goroutine look again.

@@ -58,6 +58,8 @@ func (m *model) host(addr string) *host {
 	return h
 }
 
+func (h *host) watchdog() (watchdog, error) { return nil, nil }
+
 func (h *host) listen(_ bool, arrived func()) (listener, error) {
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()

@@ -3,6 +3,7 @@ package bfd
 import (
 	"errors"
 	"net/netip"
+	"time"
 )
 
 // wire is where packets go and come from: the kernel, or a model of a network in tests.
@@ -12,6 +13,15 @@ type wire interface {
 	listen(ipv6 bool, arrived func()) (listener, error)
 	// dial opens a session's way out from the source port. ifindex is that of the session's interface, 0 if it has none.
 	dial(s *Session, port uint16) (out sender, ifindex int, err error)
+	// watchdog returns one that has yet to be put off; nil if there is no need for it.
+	watchdog() (watchdog, error)
+}
+
+// watchdog is a realtime.Watchdog.
+type watchdog interface {
+	PutOff(now, until time.Time)
+	Run(late func() bool) error
+	Stop()
 }
 
 type listener interface {

@@ -1,0 +1,151 @@
+package probe
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/mdlayher/arp"
+	"github.com/mdlayher/ndp"
+)
+
+// Answer is an ARP reply or a Neighbor Advertisement.
+type Answer struct {
+	At  time.Time
+	MAC [6]byte
+}
+
+// Answers are those to one address, in the order in which they came.
+type Answers []Answer
+
+// Changes returns how often another station answered than before. It is as often as the address has moved, and much more
+// often if two stations answer at the same time.
+func (a Answers) Changes() int {
+	n := 0
+	for i := 1; i < len(a); i++ {
+		if a[i].MAC != a[i-1].MAC {
+			n++
+		}
+	}
+	return n
+}
+
+// Asker asks for an address again and again, all stations of the segment each time: by ARP for an IPv4 address, by NDP for
+// an IPv6 one.
+type Asker struct {
+	From      Namespace
+	Interface string
+	To        netip.Addr
+	Every     time.Duration
+}
+
+// protocol asks for an address.
+type protocol interface {
+	ask() error
+	// hear returns the station of the next answer; false when the time is over, or something else has come.
+	hear(until time.Time) (mac [6]byte, ok bool)
+	Close() error
+}
+
+// Run asks until ctx ends, and returns all answers, also those that nobody asked for.
+func (a Asker) Run(ctx context.Context) (Answers, error) {
+	p, err := inside(a.From, a.open)
+	if err != nil {
+		return nil, fmt.Errorf("ask for %s in %s: %w", a.To, a.From, err)
+	}
+	defer p.Close()
+	asked := make(chan error, 1)
+	go func() {
+		ticker := time.NewTicker(a.Every)
+		defer ticker.Stop()
+		for {
+			if err := p.ask(); err != nil {
+				asked <- err
+				return
+			}
+			select {
+			case <-ctx.Done():
+				asked <- nil
+				return
+			case <-ticker.C:
+			}
+		}
+	}()
+	var out Answers
+	for ctx.Err() == nil {
+		if mac, ok := p.hear(time.Now().Add(100 * time.Millisecond)); ok {
+			out = append(out, Answer{time.Now(), mac})
+		}
+	}
+	return out, <-asked
+}
+
+func (a Asker) open() (protocol, error) {
+	ifi, err := net.InterfaceByName(a.Interface)
+	if err != nil {
+		return nil, err
+	}
+	if a.To.Is4() {
+		c, err := arp.Dial(ifi)
+		return byARP{c, a.To}, err
+	}
+	group, err := ndp.SolicitedNodeMulticast(a.To)
+	if err != nil {
+		return nil, err
+	}
+	c, _, err := ndp.Listen(ifi, ndp.LinkLocal)
+	return byNDP{c, a.To, group, ifi.HardwareAddr}, err
+}
+
+type byARP struct {
+	*arp.Client
+	to netip.Addr
+}
+
+func (p byARP) ask() error { return p.Request(p.to) }
+
+func (p byARP) hear(until time.Time) (mac [6]byte, ok bool) {
+	if p.SetReadDeadline(until) != nil {
+		return mac, false
+	}
+	m, _, err := p.Read()
+	if err != nil || m.Operation != arp.OperationReply || m.SenderIP != p.to {
+		return mac, false
+	}
+	return [6]byte(m.SenderHardwareAddr), true
+}
+
+type byNDP struct {
+	*ndp.Conn
+	to, group netip.Addr
+	from      net.HardwareAddr
+}
+
+func (p byNDP) ask() error {
+	return p.WriteTo(&ndp.NeighborSolicitation{
+		TargetAddress: p.to,
+		Options:       []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: p.from}},
+	}, nil, p.group)
+}
+
+func (p byNDP) hear(until time.Time) (mac [6]byte, ok bool) {
+	if p.SetReadDeadline(until) != nil {
+		return mac, false
+	}
+	m, _, _, err := p.ReadFrom()
+	if err != nil {
+		return mac, false
+	}
+	na, is := m.(*ndp.NeighborAdvertisement)
+	if !is || na.TargetAddress != p.to {
+		return mac, false
+	}
+	for _, o := range na.Options {
+		if ll, is := o.(*ndp.LinkLayerAddress); is && ll.Direction == ndp.Target && len(ll.Addr) == 6 {
+			return [6]byte(ll.Addr), true
+		}
+	}
+	return mac, false
+}
