@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"github.com/mdlayher/arp"
@@ -95,7 +96,10 @@ func (a Asker) open() (protocol, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, _, err := ndp.Listen(ifi, ndp.LinkLocal)
+	// The name is the zone of addresses to write to, which is resolved when it is, outside the namespace: so it is a number.
+	zone := *ifi
+	zone.Name = strconv.Itoa(ifi.Index)
+	c, _, err := ndp.Listen(&zone, ndp.LinkLocal)
 	return byNDP{c, a.To, group, ifi.HardwareAddr}, err
 }
 

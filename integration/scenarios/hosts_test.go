@@ -190,13 +190,18 @@ func (h host) listen(port uint16) {
 	h.t.Cleanup(func() { server.Close() })
 }
 
-// nextHops returns the nodes by way of which the host reaches an address that a routing protocol told it, ordered by name.
+// nextHops returns the nodes by way of which the host reaches an address that BIRD has a route to, ordered by name.
 func (h host) nextHops(ctx context.Context, to netip.Addr) ([]string, error) {
+	return h.nextHopsOf(ctx, to, "bird")
+}
+
+// nextHopsOf is nextHops for the routes of a protocol of ip-route(8).
+func (h host) nextHopsOf(ctx context.Context, to netip.Addr, protocol string) ([]string, error) {
 	family := "-4"
 	if to.Is6() {
 		family = "-6"
 	}
-	out, err := h.Exec(ctx, "ip", family, "-json", "route", "show", "exact", netip.PrefixFrom(to, to.BitLen()).String(), "proto", "bird")
+	out, err := h.Exec(ctx, "ip", family, "-json", "route", "show", "exact", netip.PrefixFrom(to, to.BitLen()).String(), "proto", protocol)
 	if err != nil {
 		return nil, err
 	}

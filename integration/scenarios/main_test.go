@@ -121,7 +121,7 @@ func runContext() (context.Context, context.CancelFunc) {
 
 // downOwn takes down the labs that scenarios make.
 func downOwn(ctx context.Context, progress io.Writer) error {
-	return errors.Join(lab.Down(ctx, ownLab, progress), lab.Down(ctx, etcdLab, nil))
+	return errors.Join(lab.Down(ctx, ownLab, progress), lab.Down(ctx, etcdLab, nil), lab.Down(ctx, halvesLab, nil))
 }
 
 func openLab(ctx context.Context) (*lab.Lab, error) {

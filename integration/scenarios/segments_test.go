@@ -10,27 +10,28 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seamark-io/seamark/integration/lab"
 	"github.com/seamark-io/seamark/integration/probe"
 )
 
-// answering returns the nodes that answer ARP requests for an address, one a second, that a host sends.
-func (h host) answering(ctx context.Context, a netip.Addr) ([]string, error) {
-	out, err := h.Exec(ctx, "arping", "-c", "2", "-i", "eth0", a.String())
+// answering returns the nodes of a lab that answer ARP requests for an address, one a second, that a host sends.
+func answering(ctx context.Context, l *lab.Lab, from host, a netip.Addr) ([]string, error) {
+	out, err := from.Exec(ctx, "arping", "-c", "2", "-i", "eth0", a.String()) // its status says whether there was an answer
 	var found []string
-	for _, node := range cluster.Plan().Nodes() {
+	for _, node := range l.Plan().Nodes() {
 		if strings.Contains(out.Stdout, node.Links[0].MAC) {
 			found = append(found, node.Name)
 		}
 	}
-	if err != nil && len(found) == 0 {
-		return nil, fmt.Errorf("nobody answers for %s: %w", a, err)
+	if len(found) == 0 {
+		return nil, errors.Join(fmt.Errorf("nobody answers for %s", a), err)
 	}
 	return found, nil
 }
 
 // answersAlone checks that one node answers for the address, and not the one that must not.
 func (h host) answersAlone(ctx context.Context, a netip.Addr, not string) error {
-	nodes, err := h.answering(ctx, a)
+	nodes, err := answering(ctx, cluster.Lab, h, a)
 	switch {
 	case err != nil:
 		return err

@@ -178,7 +178,7 @@ func (m *Member) hear(now Time, p *peer, h *Heartbeat) {
 	for i := range h.Heard.Acks {
 		if a := &h.Heard.Acks[i]; a.Node == m.self && a.Incarnation == uint32(m.cfg.Incarnation) && !a.Pending {
 			m.setHearsMe(p, newer, true)
-			m.acknowledged(now, p, h, a, known)
+			m.acknowledged(p, h, a, known)
 			return
 		}
 	}
@@ -252,7 +252,7 @@ func (m *Member) applyVerdicts(p *peer, v *Verdicts) {
 
 // acknowledged takes a peer's acknowledgement of a heartbeat of this node. It counts if the peer may grant at all, if all
 // verdicts that it is subject to are here, and if all electorates that the peer goes by are reckoned with.
-func (m *Member) acknowledged(now Time, p *peer, h *Heartbeat, a *Ack, known bool) {
+func (m *Member) acknowledged(p *peer, h *Heartbeat, a *Ack, known bool) {
 	if a.Claims > p.hasClaims || a.Verdicts > p.hasVerdicts {
 		p.hasClaims, p.hasVerdicts = max(p.hasClaims, a.Claims), max(p.hasVerdicts, a.Verdicts)
 		p.resendAt, p.resendGap = Never, 0
