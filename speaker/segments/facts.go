@@ -57,6 +57,9 @@ func (p *part) facts(self string, vips map[netip.Addr]*cluster.VIP) plan.Segment
 	return out
 }
 
+// Policy is how the kernel schedules the thread of heartbeats, such as SCHED_RR; empty before Run.
+func (d *Driver) Policy() string { return string(d.loop.Policy()) }
+
 // Grant is what became of an address that this node wants.
 type Grant struct {
 	// Held: this node may answer.

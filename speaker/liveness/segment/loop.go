@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,6 +32,8 @@ type Loop struct {
 	log   *slog.Logger
 	alarm *alarm
 
+	policy atomic.Value // realtime.Policy of the thread
+
 	mu   sync.Mutex
 	runs []*run
 }
@@ -49,6 +52,7 @@ func (l *Loop) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, l.alarm.ring)()
 	unlock, policy, err := realtime.LockThread()
 	defer unlock()
+	l.policy.Store(policy)
 	if err != nil {
 		l.log.Warn("heartbeats wait for a processor like everything else: this node may be given up while its processors are busy",
 			"policy", string(policy), "err", err)
@@ -66,6 +70,12 @@ func (l *Loop) Run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// Policy is how the kernel schedules the thread of Run; empty before Run.
+func (l *Loop) Policy() realtime.Policy {
+	p, _ := l.policy.Load().(realtime.Policy)
+	return p
 }
 
 // add has the loop serve a run, and remove has it forget it.
@@ -86,7 +96,7 @@ func (l *Loop) remove(r *run) {
 // waiting is what the loop's thread waits for.
 type waiting struct {
 	runs []*run
-	// due is when something is due on each, more whether it is known to have frames.
+	// due is when something is due on each, 0 if that is not known yet; more says whether it is known to have frames.
 	due  []liveness.Time
 	more []bool
 	fds  []unix.PollFd
@@ -140,8 +150,12 @@ func (w *waiting) turns(l *Loop) {
 	}
 	now := Now()
 	for i, r := range w.runs {
-		if !w.more[i] && w.fds[i+1].Revents == 0 && w.due[i] > now {
+		overdue := now.Sub(w.due[i])
+		if !w.more[i] && w.fds[i+1].Revents == 0 && overdue < 0 {
 			continue
+		}
+		if overdue >= 0 && w.due[i] != 0 {
+			r.segment.stats.delay(overdue)
 		}
 		w.due[i], w.more[i] = r.segment.turn(r, &w.in)
 		if w.due[i] == forever {

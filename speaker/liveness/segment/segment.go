@@ -100,9 +100,15 @@ func (s *Segment) View() *liveness.View { return s.view.Load() }
 // Changed receives when there is another View than at the last receive.
 func (s *Segment) Changed() <-chan struct{} { return s.changed }
 
-// Set replaces the addresses that this node should have. When it returns, nothing is answered any more for those that were
-// taken out.
+// Set replaces the addresses that this node should have; it is for one goroutine at a time. When it returns, nothing is answered any
+// more for those that were taken out.
 func (s *Segment) Set(wanted []liveness.Want) {
+	s.mu.Lock()
+	same := slices.Equal(wanted, s.wanted)
+	s.mu.Unlock()
+	if same {
+		return // heartbeats need not wait for what changes nothing
+	}
 	s.do(func(now liveness.Time, m *liveness.Member) { m.SetWanted(now, wanted) }, func() { s.wanted = slices.Clone(wanted) })
 }
 
