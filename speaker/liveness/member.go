@@ -224,7 +224,8 @@ func (m *Member) Leave(now Time) {
 	m.bye, m.urgent = true, true
 }
 
-// Next returns when Tick is to be called if nothing else happens before.
+// Next returns when Tick is to be called if nothing else happens before. What has been received by then must have been given to
+// ReceiveAt.
 func (m *Member) Next() Time {
 	next := min(m.nextBeat, m.recheckAt)
 	if m.urgent {
@@ -234,7 +235,13 @@ func (m *Member) Next() Time {
 		next = min(next, m.quietUntil)
 	}
 	for _, g := range m.groups {
-		if g.held {
+		if !g.held {
+			continue
+		}
+		// Before a lease ends it is worth a look whether what prolongs it has arrived.
+		if look := g.until.Add(-m.cfg.Interval / 4); look > m.now {
+			next = min(next, look)
+		} else {
 			next = min(next, g.until)
 		}
 	}
@@ -250,6 +257,9 @@ func (m *Member) Next() Time {
 type Outgoing struct {
 	Heartbeat
 	To Audience
+	// Prompt: it says something new, so who receives it should look at it at once. Of one that is not, only the time of its
+	// arrival matters: it can wait until its receiver has something to do anyway, see ReceiveAt.
+	Prompt bool
 }
 
 // Tick does what is due, and returns the heartbeats to send now. They count as sent at this instant, so it must have been

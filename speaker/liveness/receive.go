@@ -32,9 +32,12 @@ func (d Drop) String() string {
 	return [Drops]string{"used", "echo", "twin", "replayed", "displaced", "unproven", "invalid", "crowded"}[d]
 }
 
-// Receive takes a heartbeat that arrived, authenticated. It keeps nothing of it. Tick is to be called afterwards if Next
-// says so.
-func (m *Member) Receive(now Time, h *Heartbeat) Drop {
+// Receive takes a heartbeat that has just arrived, authenticated. It keeps nothing of it. Tick is to be called afterwards if
+// Next says so.
+func (m *Member) Receive(now Time, h *Heartbeat) Drop { return m.ReceiveAt(now, now, h) }
+
+// ReceiveAt is Receive for a heartbeat that arrived a while ago. To be wrong about when is safe as long as it is not too early.
+func (m *Member) ReceiveAt(now, arrived Time, h *Heartbeat) Drop {
 	m.step(now)
 	switch {
 	case h.From == m.self && h.Incarnation == m.cfg.Incarnation:
@@ -57,7 +60,7 @@ func (m *Member) Receive(now Time, h *Heartbeat) Drop {
 	if p.bye || !p.window.accept(h.Seq) {
 		return Replayed
 	}
-	m.hear(now, p, h)
+	m.hear(now, arrived, p, h)
 	m.settle(now)
 	return Used
 }
@@ -144,8 +147,8 @@ func (m *Member) sentAt(seq uint32) Time {
 	return m.sent[seq%sentSize]
 }
 
-func (m *Member) hear(now Time, p *peer, h *Heartbeat) {
-	p.heard = now
+func (m *Member) hear(now, arrived Time, p *peer, h *Heartbeat) {
+	p.heard = max(p.heard, arrived)
 	if p.silent {
 		if p.newest != 0 {
 			m.heals++

@@ -14,6 +14,7 @@ func (m *Member) beat(now Time, regular bool) []Outgoing {
 	if regular {
 		m.nextBeat = m.cfg.beatAfter(now)
 	}
+	prompt := m.urgent
 	m.urgent = false
 	claims, verdicts := m.sentClaims, m.sentVerdicts
 	if claims < m.claims.version || verdicts < m.verdicts.version {
@@ -29,9 +30,10 @@ func (m *Member) beat(now Time, regular bool) []Outgoing {
 	w.heard(now)
 	w.claims(claims)
 	w.verdicts(verdicts)
+	prompt = prompt || claims < m.claims.version || verdicts < m.verdicts.version
 	for i := range w.out {
 		m.seq++
-		w.out[i].Seq = m.seq
+		w.out[i].Seq, w.out[i].Prompt = m.seq, prompt
 		m.sent[m.seq%sentSize] = now
 	}
 	return w.out
@@ -107,7 +109,7 @@ func (w *frames) next() bool {
 	for _, o := range m.elect.others {
 		add(o.Electorate)
 	}
-	w.out = append(w.out, Outgoing{h, w.to})
+	w.out = append(w.out, Outgoing{Heartbeat: h, To: w.to})
 	return true
 }
 

@@ -76,8 +76,9 @@ type node struct {
 	offset int64
 	lives  int
 	paused bool
-	inbox  []*Outgoing
-	due    int64
+	// inbox are frames that came while the process was stopped, steady those that wait until it has something to do.
+	inbox, steady []arrival
+	due           int64
 	// members is what this node's view of the API says, stale if it does not follow.
 	members []string
 	version int
@@ -153,7 +154,7 @@ func (n *node) start() {
 	if n.w.mutant.born != nil {
 		n.w.mutant.born(m)
 	}
-	n.m, n.wanted, n.inbox, n.paused, n.due = m, nil, nil, false, 0
+	n.m, n.wanted, n.inbox, n.steady, n.paused, n.due = m, nil, nil, nil, false, 0
 	n.knew = map[uint64]bool{}
 	n.m.SetMembers(n.clock(), n.members)
 	n.turn()
@@ -161,7 +162,7 @@ func (n *node) start() {
 
 func (n *node) crash() {
 	n.w.log("%v %s crashes", time.Duration(n.w.now), n.name)
-	n.m, n.inbox, n.paused = nil, nil, false
+	n.m, n.inbox, n.steady, n.paused = nil, nil, nil, false
 	clear(n.let)
 	clear(n.held)
 }
@@ -187,8 +188,8 @@ func (n *node) pause(d time.Duration) {
 		}
 		inbox := n.inbox
 		n.inbox = nil
-		for _, o := range inbox {
-			n.receive(o)
+		for _, a := range inbox {
+			n.arrive(a)
 		}
 		n.turn()
 	})
@@ -217,25 +218,57 @@ func (n *node) receive(o *Outgoing) {
 	if n.m == nil {
 		return
 	}
+	a := arrival{o, n.clock()}
 	if n.paused {
 		if len(n.inbox) < 256 {
-			n.inbox = append(n.inbox, o)
+			n.inbox = append(n.inbox, a)
 		}
 		return
 	}
-	if o.To == ToAcceptors && n.m.selfSlot < 0 {
+	n.arrive(a)
+}
+
+// arrival is a frame and when it came.
+type arrival struct {
+	*Outgoing
+	at Time
+}
+
+// arrive has a frame looked at, if it is prompt, with all that have waited for that.
+func (n *node) arrive(a arrival) {
+	if a.To == ToAcceptors && n.m.selfSlot < 0 {
 		return
 	}
-	n.step()
-	n.m.Receive(n.clock(), &o.Heartbeat)
-	if n.w.mutant.received != nil {
-		n.w.mutant.received(n.m, &o.Heartbeat)
+	if !a.Prompt {
+		if len(n.steady) < 256 {
+			n.steady = append(n.steady, a)
+		}
+		return
 	}
-	n.decide()
+	n.take(a)
+	n.drain()
 	if n.m.Next() <= n.clock() {
 		n.turn()
 	} else {
 		n.schedule()
+	}
+}
+
+func (n *node) take(a arrival) {
+	n.step()
+	n.m.ReceiveAt(n.clock(), a.at, &a.Heartbeat)
+	if n.w.mutant.received != nil {
+		n.w.mutant.received(n.m, &a.Heartbeat)
+	}
+	n.decide()
+}
+
+// drain looks at the frames that waited.
+func (n *node) drain() {
+	steady := n.steady
+	n.steady = nil
+	for _, a := range steady {
+		n.take(a)
 	}
 }
 
@@ -244,6 +277,7 @@ func (n *node) turn() {
 	if n.m == nil || n.paused {
 		return
 	}
+	n.drain()
 	n.step()
 	n.decide()
 	for _, o := range n.m.Tick(n.clock()) {

@@ -1,8 +1,3 @@
-// Package realtime lets a thread run before everything else on a host whose processors are all busy.
-//
-// Who is kept from running cannot say that it is alive, nor that what it promised still holds: for a node's heartbeats,
-// being late is being gone. The kernel schedules a thread with a real-time policy at once (sched(7)), whatever the cgroup
-// of its pod is entitled to.
 package realtime
 
 import (

@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	// batch is how many frames of a segment are taken before others get their turn, and breath how long the loop waits if there
+	// batch is how many frames of a socket are taken before others get their turn, and breath how long the loop waits if there
 	// are more: who floods a link gets no more than a share of a processor by it, though no other thread comes before this one.
 	batch  = 64
 	breath = time.Millisecond
@@ -107,7 +107,7 @@ type waiting struct {
 
 // inbox is where a frame is read to.
 type inbox struct {
-	frame     [maxFrame]byte
+	buffer    [maxFrame]byte
 	heartbeat liveness.Heartbeat
 }
 
@@ -116,11 +116,11 @@ func (w *waiting) reset(a *alarm, runs []*run) {
 	w.due, w.more = append(w.due[:0], make([]liveness.Time, len(runs))...), append(w.more[:0], make([]bool, len(runs))...)
 	w.fds = append(w.fds[:0], unix.PollFd{Fd: int32(a.fd), Events: unix.POLLIN})
 	for _, r := range runs {
-		w.fds = append(w.fds, unix.PollFd{Fd: int32(r.socket.fd), Events: unix.POLLIN})
+		w.fds = append(w.fds, unix.PollFd{Fd: int32(r.socket.prompt), Events: unix.POLLIN})
 	}
 }
 
-// wait returns when something is due, a frame has come or the alarm has rung. For segments with more frames it waits for a breath
+// wait returns when something is due, a prompt frame has come or the alarm has rung. For segments with more frames it waits for a breath
 // only, and not for the frames.
 func (w *waiting) wait() error {
 	next := forever
@@ -188,17 +188,25 @@ func (s *Segment) turn(r *run, in *inbox) (due liveness.Time, more bool) {
 	return r.next, more
 }
 
-// drain takes a batch of frames, and reports whether there may be more. The lock is held.
+// drain takes a batch of frames, prompt ones first, and reports whether there may be more. No frame ends it. The lock is held.
 func (s *Segment) drain(r *run, in *inbox) (more bool) {
-	for range batch {
-		n, station, err := r.socket.receive(in.frame[:])
-		if err != nil {
-			r.failed = fmt.Errorf("read from packet socket on %s: %w", s.cfg.Interface.Name, err)
+	r.arrivals.begin()
+	for _, fd := range []int{r.socket.prompt, r.socket.steady} {
+		for left := batch; ; left-- {
+			if left == 0 {
+				return true
+			}
+			f, ok, err := r.socket.receive(fd, in.buffer[:])
+			if err != nil {
+				r.failed = fmt.Errorf("read from packet socket on %s: %w", s.cfg.Interface.Name, err)
+				return false
+			}
+			if !ok {
+				break
+			}
+			s.take(r, &f, &in.heartbeat)
 		}
-		if err != nil || n < 0 {
-			return false
-		}
-		s.take(r, in.frame[:n], station, &in.heartbeat)
 	}
-	return true
+	r.arrivals.end()
+	return false
 }

@@ -63,6 +63,8 @@ type run struct {
 	sealer  wire.Sealer
 	opener  wire.Opener
 	frame   []byte
+	// arrivals tell when frames came that were read later.
+	arrivals arrivals
 	// next is when something is due, sleeps until when the loop sleeps, Never if it does not or was woken; viewAt is when the
 	// View may be made anew.
 	next, sleeps, viewAt liveness.Time
@@ -267,16 +269,17 @@ func (s *Segment) end() {
 
 // take has the Member take a frame. The time is read after the frame: a peer counts as heard for no shorter than it was. The
 // lock is held.
-func (s *Segment) take(r *run, frame []byte, station [6]byte, h *liveness.Heartbeat) {
-	opened := r.opener.Open(frame, h)
+func (s *Segment) take(r *run, f *frame, h *liveness.Heartbeat) {
+	opened := r.opener.Open(f.bytes, h)
 	s.stats.opened[opened].Add(1)
 	if opened != wire.Opened {
 		return
 	}
-	drop := r.member.Receive(Now(), h)
+	now := Now()
+	drop := r.member.ReceiveAt(now, r.arrivals.at(now, f.stamp), h)
 	s.stats.dropped[drop].Add(1)
-	if drop == liveness.Used && s.stations[h.From] != station {
-		s.stations[h.From] = station
+	if drop == liveness.Used && s.stations[h.From] != f.station {
+		s.stations[h.From] = f.station
 		signal(s.changed)
 	}
 }
@@ -324,7 +327,7 @@ func (s *Segment) send(out []liveness.Outgoing) {
 	for i := range out {
 		o := &out[i]
 		var err error
-		if r.frame, err = r.sealer.Seal(r.frame[:0], &o.Heartbeat); err != nil {
+		if r.frame, err = r.sealer.Seal(r.frame[:0], &o.Heartbeat, o.Prompt); err != nil {
 			// Only a number that was used, after four billion heartbeats: another run begins with others.
 			r.failed = fmt.Errorf("seal heartbeat: %w", err)
 			return

@@ -353,13 +353,17 @@ func TestInterfaceGone(t *testing.T) {
 
 // The filter keeps out what is not a heartbeat. (Tags of VLANs and packet types are not in the bytes.)
 func TestFilter(t *testing.T) {
-	vm, err := bpf.NewVM(ours('T')[5:])
-	if err != nil {
-		t.Fatal(err)
-	}
-	for frame, want := range map[string]bool{"Sm\x01T": true, "Sn\x01T": false, "Sm\x01U": false, "Sm\x01": false, "": false} {
-		if n, _ := vm.Run([]byte(frame)); n > 0 != want {
-			t.Errorf("%q: %d", frame, n)
+	prompt, steady := "Sm\x81T", "Sm\x01T"
+	for _, isPrompt := range []bool{true, false} {
+		vm, err := bpf.NewVM(ours('T', isPrompt)[5:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, frame := range []string{prompt, steady, "Sn\x01T", "Sn\x81T", "Sm\x01U", "Sm\x81U", "Sm\x01", "Sm\x81", ""} {
+			want := frame == prompt && isPrompt || frame == steady && !isPrompt
+			if n, _ := vm.Run([]byte(frame)); n > 0 != want {
+				t.Errorf("prompt %v: %q: %d", isPrompt, frame, n)
+			}
 		}
 	}
 }

@@ -31,34 +31,50 @@ const (
 	control = 6
 )
 
-// socket sends and receives heartbeats on one interface. Only the Loop waits for it: among the sockets of the runtime, which waits with
-// epoll(7), every frame would wake a second thread for nothing.
+// socket sends and receives heartbeats on one interface. It is two in the kernel: the loop wakes for frames in the one, prompt, and looks
+// into the other, steady, when it is awake anyway. So a node wakes as often on a segment of many as on one of few. None of them is among the
+// sockets of the runtime, which waits with epoll(7): there every frame would wake a thread.
 type socket struct {
-	fd, ifindex int
-	acceptors   bool
+	prompt, steady int
+	ifindex        int
+	acceptors      bool
+	control        [64]byte // of a message
 }
 
 func open(ifi *net.Interface, tag byte) (*socket, error) {
 	if len(ifi.HardwareAddr) != 6 {
 		return nil, fmt.Errorf("%s is no Ethernet interface", ifi.Name)
 	}
+	prompt, err := openOne(ifi, ours(tag, true))
+	if err != nil {
+		return nil, err
+	}
+	steady, err := openOne(ifi, ours(tag, false))
+	if err != nil {
+		_ = unix.Close(prompt)
+		return nil, err
+	}
+	return &socket{prompt: prompt, steady: steady, ifindex: ifi.Index}, nil
+}
+
+func openOne(ifi *net.Interface, filter []bpf.Instruction) (int, error) {
 	// It receives nothing before it is bound to the protocol.
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if errors.Is(err, os.ErrPermission) {
-		return nil, fmt.Errorf("open packet socket on %s: %w: the agent needs the capability NET_RAW", ifi.Name, err)
+		return -1, fmt.Errorf("open packet socket on %s: %w: the agent needs the capability NET_RAW", ifi.Name, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open packet socket on %s: %w", ifi.Name, err)
+		return -1, fmt.Errorf("open packet socket on %s: %w", ifi.Name, err)
 	}
-	if err := setUp(fd, ifi.Index, tag); err != nil {
+	if err := setUp(fd, ifi.Index, filter); err != nil {
 		_ = unix.Close(fd)
-		return nil, fmt.Errorf("set up packet socket on %s: %w", ifi.Name, err)
+		return -1, fmt.Errorf("set up packet socket on %s: %w", ifi.Name, err)
 	}
-	return &socket{fd: fd, ifindex: ifi.Index}, nil
+	return fd, nil
 }
 
-func setUp(fd, ifindex int, tag byte) error {
-	filter, err := bpf.Assemble(ours(tag))
+func setUp(fd, ifindex int, instructions []bpf.Instruction) error {
+	filter, err := bpf.Assemble(instructions)
 	if err != nil {
 		return fmt.Errorf("assemble filter: %w", err)
 	}
@@ -73,6 +89,7 @@ func setUp(fd, ifindex int, tag byte) error {
 	return errors.Join(
 		os.NewSyscallError("attach filter", unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
 			&unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})),
+		os.NewSyscallError("ask for timestamps", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1)),
 		os.NewSyscallError("set priority", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PRIORITY, control)),
 		os.NewSyscallError("join group", membership(fd, unix.PACKET_ADD_MEMBERSHIP, ifindex, toAll)),
 		os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: protocol(), Ifindex: ifindex})),
@@ -82,19 +99,25 @@ func setUp(fd, ifindex int, tag byte) error {
 // protocol returns the type of the frames as the kernel wants it, in network order.
 func protocol() uint16 { return binary.NativeEndian.Uint16([]byte{etherType >> 8, etherType & 0xff}) }
 
-// ours lets through frames of this protocol and segment that are for this link. With a datagram socket the data begin behind the
+// ours lets through frames of this protocol and segment that are for this link, and prompt or not. With a datagram socket the data begin behind the
 // Ethernet header. Frames of VLANs belong to the VLAN's interface, and the kernel shows them here as well; those to other
 // stations are seen in promiscuous mode.
-func ours(tag byte) []bpf.Instruction {
+func ours(tag byte, prompt bool) []bpf.Instruction {
 	const otherHost = 3
+	isPrompt := bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: wire.PromptBit, SkipFalse: 2}
+	if !prompt {
+		isPrompt = bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: wire.PromptBit, SkipTrue: 2}
+	}
 	return []bpf.Instruction{
 		bpf.LoadExtension{Num: bpf.ExtVLANTag},
 		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0x0fff},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 6},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 8},
 		bpf.LoadExtension{Num: bpf.ExtType},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: otherHost, SkipTrue: 4},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: otherHost, SkipTrue: 6},
 		bpf.LoadAbsolute{Off: 0, Size: 2},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: wire.Magic, SkipTrue: 2},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: wire.Magic, SkipTrue: 4},
+		bpf.LoadAbsolute{Off: wire.PromptOffset, Size: 1},
+		isPrompt,
 		bpf.LoadAbsolute{Off: wire.TagOffset, Size: 1},
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(tag), SkipTrue: 1},
 		bpf.RetConstant{Val: 0},
@@ -117,7 +140,7 @@ func (s *socket) setAcceptor(is bool) error {
 	if is {
 		action = unix.PACKET_ADD_MEMBERSHIP
 	}
-	if err := membership(s.fd, action, s.ifindex, toAcceptors); err != nil {
+	if err := membership(s.prompt, action, s.ifindex, toAcceptors); err != nil {
 		return fmt.Errorf("change membership in the acceptors' group: %w", err)
 	}
 	s.acceptors = is
@@ -128,27 +151,48 @@ func (s *socket) setAcceptor(is bool) error {
 func (s *socket) send(group [6]byte, frame []byte) error {
 	to := &unix.SockaddrLinklayer{Protocol: protocol(), Ifindex: s.ifindex, Halen: 6}
 	copy(to.Addr[:], group[:])
-	return unix.Sendto(s.fd, frame, unix.MSG_DONTWAIT, to)
+	return unix.Sendto(s.prompt, frame, unix.MSG_DONTWAIT, to)
 }
 
-// receive returns the length of the next frame and the station that sent it; -1 if there is none.
-func (s *socket) receive(frame []byte) (int, [6]byte, error) {
+// frame is what was received.
+type frame struct {
+	bytes []byte
+	// station is the one that sent it.
+	station [6]byte
+	// stamp is when it arrived, by CLOCK_REALTIME; 0: the kernel does not say.
+	stamp int64
+}
+
+// receive returns the next frame of one of the two, in the buffer; false if there is none.
+func (s *socket) receive(fd int, buffer []byte) (f frame, ok bool, err error) {
 	for {
-		n, from, err := unix.Recvfrom(s.fd, frame, unix.MSG_DONTWAIT)
+		n, oobn, _, from, err := unix.Recvmsg(fd, buffer, s.control[:], unix.MSG_DONTWAIT)
 		switch {
 		case errors.Is(err, unix.EAGAIN):
-			return -1, [6]byte{}, nil
+			return f, false, nil
 		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ENETDOWN), errors.Is(err, unix.ENOBUFS):
 			continue // reported once when the link goes down; the socket works again when it is up
 		case err != nil:
-			return -1, [6]byte{}, err
+			return f, false, err
 		}
-		var station [6]byte
-		if ll, ok := from.(*unix.SockaddrLinklayer); ok && ll.Halen == 6 {
-			station = [6]byte(ll.Addr[:6])
+		f.bytes, f.stamp = buffer[:n], stampOf(s.control[:oobn])
+		if ll, is := from.(*unix.SockaddrLinklayer); is && ll.Halen == 6 {
+			f.station = [6]byte(ll.Addr[:6])
 		}
-		return n, station, nil
+		return f, true, nil
 	}
 }
 
-func (s *socket) close() { _ = unix.Close(s.fd) }
+// stampOf reads the one control message that was asked for (socket(7), SO_TIMESTAMPNS).
+func stampOf(control []byte) int64 {
+	header, data, _, err := unix.ParseOneSocketControlMessage(control)
+	if err != nil || header.Level != unix.SOL_SOCKET || header.Type != unix.SCM_TIMESTAMPNS || len(data) < 16 {
+		return 0
+	}
+	return int64(binary.NativeEndian.Uint64(data))*1e9 + int64(binary.NativeEndian.Uint64(data[8:]))
+}
+
+func (s *socket) close() {
+	_ = unix.Close(s.prompt)
+	_ = unix.Close(s.steady)
+}

@@ -1,6 +1,6 @@
 // Package wire is how heartbeats look on the segment: their encoding, and the sealing that makes them believable.
 //
-// A frame is a header in the clear (magic, version, the id of the key, and sender, incarnation and sequence number, which
+// A frame is a header in the clear (magic, version, whether it is prompt, the id of the key, and sender, incarnation and sequence number, which
 // are the nonce as well) and the sealed heartbeat (AES-256-GCM). The key is derived by HKDF-SHA256 from the bytes of a
 // Secret, for one segment and one sender, so no two senders share a key and no nonce is ever used twice with one: the
 // incarnation is random and the sequence number counts. Two keys are accepted at a time, so that they can be rotated.

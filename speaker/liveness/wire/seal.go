@@ -17,7 +17,7 @@ const (
 	magic   = 0x536d // "Sm"
 	version = 1
 
-	// headerSize: magic, version, the segment's tag, key id, sender, incarnation, sequence number.
+	// headerSize: magic, version and whether it is prompt, the segment's tag, key id, sender, incarnation, sequence number.
 	headerSize = 2 + 1 + 1 + 4 + 8 + 8 + 4
 	tagSize    = 16
 	// Overhead is what a frame has besides the heartbeat's own bytes.
@@ -37,10 +37,13 @@ func Tag(segment string) byte {
 	return byte(sum ^ sum>>8 ^ sum>>16 ^ sum>>24)
 }
 
-// Magic are the first two bytes of a frame, TagOffset is where the Tag is; for filters in the kernel.
+// Magic are the first two bytes of a frame, TagOffset is where the Tag is, and the bits PromptBit of the byte at PromptOffset say
+// whether it is prompt; for filters in the kernel.
 const (
-	Magic     = magic
-	TagOffset = 3
+	Magic        = magic
+	PromptOffset = 2
+	PromptBit    = 0x80
+	TagOffset    = 3
 )
 
 // Keys are those of one segment. They are not changed any more.
@@ -117,8 +120,8 @@ func (s *Sealer) SetKeys(k *Keys, node liveness.NodeID) error {
 // ErrNonce is for a sequence number that does not follow the last one: sealing with it could use a nonce twice.
 var ErrNonce = errors.New("sequence numbers must ascend")
 
-// Seal appends the frame for a heartbeat.
-func (s *Sealer) Seal(frame []byte, h *liveness.Heartbeat) ([]byte, error) {
+// Seal appends the frame for a heartbeat, which is prompt or not (liveness.Outgoing).
+func (s *Sealer) Seal(frame []byte, h *liveness.Heartbeat, prompt bool) ([]byte, error) {
 	if s.aead == nil {
 		return frame, errors.New("no key")
 	}
@@ -128,7 +131,7 @@ func (s *Sealer) Seal(frame []byte, h *liveness.Heartbeat) ([]byte, error) {
 	s.last = h.Seq
 	start := len(frame)
 	frame = binary.BigEndian.AppendUint16(frame, magic)
-	frame = append(frame, version, s.tag)
+	frame = append(frame, version|flag(prompt, PromptBit), s.tag)
 	frame = binary.BigEndian.AppendUint32(frame, s.key.id)
 	frame = binary.BigEndian.AppendUint64(frame, uint64(h.From))
 	frame = binary.BigEndian.AppendUint64(frame, h.Incarnation)
@@ -187,7 +190,7 @@ func (o *Opener) Open(frame []byte, h *liveness.Heartbeat) Result {
 	if len(frame) < Overhead || binary.BigEndian.Uint16(frame) != magic {
 		return Foreign
 	}
-	if frame[2] != version {
+	if frame[PromptOffset]&^PromptBit != version {
 		return OtherVersion
 	}
 	if o.keys != nil && frame[TagOffset] != o.keys.tag {

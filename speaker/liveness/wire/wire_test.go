@@ -33,7 +33,7 @@ func sealer(t testing.TB, k *Keys, node liveness.NodeID) *Sealer {
 
 func seal(t testing.TB, s *Sealer, h *liveness.Heartbeat) []byte {
 	t.Helper()
-	frame, err := s.Seal(nil, h)
+	frame, err := s.Seal(nil, h, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,11 +202,11 @@ func TestNonce(t *testing.T) {
 	h := random(rand.New(rand.NewPCG(7, 8)), 0)
 	s := sealer(t, keys(t, "s", secretA), h.From)
 	seal(t, s, h)
-	if _, err := s.Seal(nil, h); err == nil {
+	if _, err := s.Seal(nil, h, true); err == nil {
 		t.Error("the same number was sealed twice")
 	}
 	h.Seq--
-	if _, err := s.Seal(nil, h); err == nil {
+	if _, err := s.Seal(nil, h, true); err == nil {
 		t.Error("a lower number was sealed")
 	}
 }
@@ -233,6 +233,25 @@ func TestEncodingIsStable(t *testing.T) {
 	frame := seal(t, sealer(t, keys(t, "s", secretA), 1), h)
 	if got, want := string(frame[:headerSize]), "\x53\x6d\x01\x3d\xb1\x0e\x6c\x0b\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x03"; got != want {
 		t.Errorf("header\ngot  %x\nwant %x", got, want)
+	}
+}
+
+// That a frame is prompt stands where filters find it, and is as protected as all else.
+func TestPrompt(t *testing.T) {
+	k, h := keys(t, "s", secretA), heartbeat(1)
+	frame, err := sealer(t, k, h.From).Seal(nil, h, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var o Opener
+	o.SetKeys(k)
+	var got liveness.Heartbeat
+	if r := o.Open(frame, &got); r != Opened || frame[PromptOffset]&PromptBit == 0 {
+		t.Errorf("%v, %x", r, frame[:headerSize])
+	}
+	frame[PromptOffset] ^= PromptBit
+	if r := o.Open(frame, &got); r != Forged {
+		t.Errorf("changed on the way: %v", r)
 	}
 }
 
@@ -312,7 +331,7 @@ func BenchmarkSeal(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				h.Seq++
-				frame, _ = s.Seal(frame[:0], h)
+				frame, _ = s.Seal(frame[:0], h, false)
 			}
 			b.ReportMetric(float64(len(frame)), "bytes")
 		})
