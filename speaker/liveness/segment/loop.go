@@ -188,13 +188,15 @@ func (s *Segment) turn(r *run, in *inbox) (due liveness.Time, more bool) {
 	return r.next, more
 }
 
-// drain takes a batch of frames, prompt ones first, and reports whether there may be more. No frame ends it. The lock is held.
+// drain takes a batch of frames of each socket, prompt ones first, and reports whether there may be more. No frame ends it. The
+// lock is held.
 func (s *Segment) drain(r *run, in *inbox) (more bool) {
 	r.arrivals.begin()
 	for _, fd := range []int{r.socket.prompt, r.socket.steady} {
 		for left := batch; ; left-- {
 			if left == 0 {
-				return true
+				more = true
+				break
 			}
 			f, ok, err := r.socket.receive(fd, in.buffer[:])
 			if err != nil {
@@ -207,6 +209,8 @@ func (s *Segment) drain(r *run, in *inbox) (more bool) {
 			s.take(r, &f, &in.heartbeat)
 		}
 	}
-	r.arrivals.end()
-	return false
+	if !more {
+		r.arrivals.end()
+	}
+	return more
 }
