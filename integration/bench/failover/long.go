@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/seamark-io/seamark/integration/bench"
+	"github.com/seamark-io/seamark/integration/lab"
 )
 
 // withoutAPI stops the API server for long, and then cuts the owner's link.
@@ -73,24 +74,29 @@ func (w *world) busy(ctx context.Context) error {
 
 // footprint tells what the agents use while nothing happens.
 func (w *world) footprint(ctx context.Context) error {
-	const during = 20 * time.Second
-	if err := sleep(ctx, 5*time.Second); err != nil {
+	return w.account(ctx, w.lab, "an agent, idle, with all its parts", 0, 0)
+}
+
+// account tells what the agents of a lab, in which nothing happens, use of memory and processors, each.
+func (w *world) account(ctx context.Context, l *lab.Lab, title string, rss, cpu float64) error {
+	const settle, during = 30 * time.Second, 20 * time.Second
+	if err := sleep(ctx, settle); err != nil {
 		return err
 	}
-	before, err := bench.ReadAccounts(w.lab)
+	before, err := bench.ReadAccounts(l)
 	if err != nil {
 		return err
 	}
 	if err := sleep(ctx, during); err != nil {
 		return err
 	}
-	now, err := bench.ReadAccounts(w.lab)
+	now, err := bench.ReadAccounts(l)
 	if err != nil {
 		return err
 	}
-	nodes := float64(len(w.lab.Plan().Nodes()))
-	cpu := (now.Of(agent).CPU - before.Of(agent).CPU).Seconds() / during.Seconds() / nodes
-	w.figure("an agent, idle, with all its parts: share of a processor", 100*cpu, "%", 0)
-	w.figure("an agent, idle, with all its parts: RSS", float64(now.Of(agent).RSS)/1e6/nodes, "MB", 0)
+	nodes := float64(len(l.Plan().Nodes()))
+	used := (now.Of(agent).CPU - before.Of(agent).CPU).Seconds() / during.Seconds() / nodes
+	w.figure(title+": share of a processor", 100*used, "%", cpu)
+	w.figure(title+": RSS", float64(now.Of(agent).RSS)/1e6/nodes, "MB", rss)
 	return nil
 }

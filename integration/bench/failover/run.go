@@ -19,8 +19,8 @@ const labName = "failover"
 type Options struct {
 	// Repetitions of each fault.
 	Repetitions int
-	// Many is the number of Services in the measurements with many.
-	Many int
+	// Many is the number of Services in the measurements with many, Addresses that of what an agent has whose size is measured.
+	Many, Addresses int
 	// Outage is how long the API server is gone before a fault, Busy how long all processors are kept busy.
 	Outage, Busy time.Duration
 	// Limit is how long measuring in the lab may take.
@@ -50,6 +50,7 @@ func measurements() []measurement {
 		{"api", "owner's link cut without an API server", func(ctx context.Context, w *world) error { return w.withoutAPI(ctx) }},
 		{"busy", "all processors busy", func(ctx context.Context, w *world) error { return w.busy(ctx) }},
 		{"many", "owner's link cut, many addresses", func(ctx context.Context, w *world) error { return w.cutMany(ctx) }},
+		{"footprint", "an agent that is a speaker only, with many addresses", func(ctx context.Context, w *world) error { return w.speakerOnly(ctx) }},
 		{"keepalived", "keepalived, owner's link cut", func(ctx context.Context, w *world) error { return w.keepalived(ctx) }},
 	}
 }

@@ -75,7 +75,7 @@ make bench-provider sees to all of that.`,
 }
 
 func failoverCommand() *cobra.Command {
-	o := failover.Options{Repetitions: 30, Many: 1000, Outage: 5 * time.Minute, Busy: 10 * time.Minute, Limit: 100 * time.Minute, Log: os.Stderr}
+	o := failover.Options{Repetitions: 30, Many: 1000, Addresses: 10_000, Outage: 5 * time.Minute, Busy: 10 * time.Minute, Limit: 100 * time.Minute, Log: os.Stderr}
 	var out string
 	cmd := &cobra.Command{
 		Use:   "failover",
@@ -97,6 +97,7 @@ make bench-failover sees to all of that.`,
 	f := cmd.Flags()
 	f.IntVar(&o.Repetitions, "repetitions", o.Repetitions, "how often each fault is made; those that take long less often")
 	f.IntVar(&o.Many, "many", o.Many, "number of Services where there are many")
+	f.IntVar(&o.Addresses, "addresses", o.Addresses, "number of addresses of the agent whose size is measured")
 	f.DurationVar(&o.Outage, "outage", o.Outage, "how long the API server is gone before a fault")
 	f.DurationVar(&o.Busy, "busy", o.Busy, "how long all processors are kept busy")
 	f.StringSliceVar(&o.Only, "only", nil, "measurements to make: "+strings.Join(failover.Names(), ", ")+" (default: all)")
