@@ -46,6 +46,7 @@ func measurements() []measurement {
 		{"restart", "agents restarted one after the other", func(ctx context.Context, w *world) error { return w.restartAgents(ctx) }},
 		{"bfd", "link of a node cut, seen from behind the router", func(ctx context.Context, w *world) error { return w.cutRoute(ctx) }},
 		{"create", "a new Service", func(ctx context.Context, w *world) error { return w.create(ctx) }},
+		{"arp", "ARP requests answered", func(ctx context.Context, w *world) error { return w.answerARP(ctx) }},
 		{"idle", "agents with nothing to do", func(ctx context.Context, w *world) error { return w.footprint(ctx) }},
 		{"api", "owner's link cut without an API server", func(ctx context.Context, w *world) error { return w.withoutAPI(ctx) }},
 		{"busy", "all processors busy", func(ctx context.Context, w *world) error { return w.busy(ctx) }},
