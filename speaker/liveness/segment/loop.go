@@ -134,8 +134,7 @@ func (w *waiting) wait() error {
 		}
 		w.fds[i+1].Revents = 0
 	}
-	timeout := unix.NsecToTimespec(int64(max(next.Sub(now), 0)))
-	if _, err := unix.Ppoll(w.fds, &timeout, nil); err != nil && !errors.Is(err, unix.EINTR) {
+	if err := realtime.Poll(w.fds, next.Sub(now)); err != nil && !errors.Is(err, unix.EINTR) {
 		return err
 	}
 	return nil
