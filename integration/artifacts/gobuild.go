@@ -48,7 +48,8 @@ func (g goProgram) command() []string {
 	if g.test {
 		command = []string{"test", "-c", "-vet=off"} // vet would look at each of the packages below it
 	}
-	return append(command, "-v", "-trimpath", "-ldflags", strings.TrimSpace("-s -w "+g.ldflags), g.pkg)
+	// The flags of the Makefile: what Seamark's own programs share with this one, the go command has then compiled already.
+	return append(command, "-v", "-trimpath", "-gcflags=all=-dwarf=false", "-ldflags", strings.TrimSpace("-s -w "+g.ldflags), g.pkg)
 }
 
 func (g goProgram) build(ctx context.Context, b *builder) error {
