@@ -121,7 +121,10 @@ func (h *Host) enterNewNamespaces() error {
 	}
 	hold := exec.Command("sleep", "infinity")
 	hold.Dir = "/"
-	return h.spawn(hold, holdProcess)
+	if err := h.spawn(hold, holdProcess); err != nil { // into its cgroup, which is in what is hidden then
+		return err
+	}
+	return hideUnified()
 }
 
 // mount gives the calling thread's mount namespace the host's own /etc, /run
@@ -146,6 +149,19 @@ func (h *Host) mount() error {
 		}
 	}
 	return os.Mkdir("/run/lock", 0o777|os.ModeSticky)
+}
+
+// hideUnified leaves only the controllers of version 1 in the calling thread's mount namespace, where the machine has them beside the
+// unified hierarchy: crun runs nothing where a controller is in the latter.
+func hideUnified() error {
+	unified, v1, err := cgroupMounts()
+	if err != nil || len(v1) == 0 {
+		return err
+	}
+	if err := unix.Unmount(unified, unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("unmount %s: %w", unified, err)
+	}
+	return nil
 }
 
 // halt kills everything that runs on the host and removes its network

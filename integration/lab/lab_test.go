@@ -14,6 +14,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"github.com/seamark-io/seamark/integration/artifacts"
 )
 
 // These tests make real labs. They take minutes and need root, so they run only
@@ -88,6 +90,7 @@ func useLab(t *testing.T, l *Lab) {
 	testHosts(t, l)
 	testCuts(t, l)
 	testProcesses(t, l)
+	testContainers(t, l)
 	testRelay(t, l)
 	testPower(t, l)
 	testEtcd(t, l)
@@ -190,6 +193,42 @@ func testProcesses(t *testing.T, l *Lab) {
 		if err := l.Kill(ctx, "router", name); !errors.Is(err, errNoProcess) || !strings.HasSuffix(err.Error(), "there are: bird") {
 			t.Errorf("kill of nothing: %v", err)
 		}
+	}
+}
+
+// testContainers kills a container runtime, whose containers stay: they are not taken for it, and it comes back.
+func testContainers(t *testing.T, l *Lab) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	node := l.hosts["node1"]
+	pod := `{apiVersion: v1, kind: Pod, metadata: {name: stays, namespace: default}, spec: {nodeName: node1, ` +
+		`hostNetwork: true, tolerations: [{operator: Exists}], containers: [{name: pause, image: "` + artifacts.PauseRef + `"}]}}`
+	if err := l.Apply(ctx, []byte(pod)); err != nil {
+		t.Fatal(err)
+	}
+	phase := ""
+	err := poll(ctx, 100*time.Millisecond, func() (bool, error) {
+		out, err := l.Kubectl(ctx, "get", "pod", "stays", "--output=jsonpath={.status.phase}")
+		phase = out.Stdout
+		return phase == "Running", err
+	})
+	if err != nil {
+		t.Fatalf("the pod is %s: %v", phase, err)
+	}
+	if err := l.Kill(ctx, "node1", "containerd"); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := node.find("pause"); err != nil {
+		t.Errorf("after containerd was killed, no container runs: %v, %v", found, err)
+	}
+	if node.running("containerd") {
+		t.Error("containerd runs after kill")
+	}
+	if err := l.StartNode(ctx, "node1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Kubectl(ctx, "delete", "pod", "stays"); err != nil { // which its kubelet does through containerd
+		t.Error(err)
 	}
 }
 

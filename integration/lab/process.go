@@ -63,8 +63,15 @@ const shim = "containerd-shim-runc-v2"
 func (h *Host) running(daemon string) bool {
 	return slices.ContainsFunc(h.cgroup().child(daemon).pids(), func(pid int) bool {
 		p, ok := readProcess(pid)
-		return !ok || p.Name != shim
+		return !ok || p.Name != shim && !h.inPod(pid)
 	})
+}
+
+// inPod reports whether the process is in a container. Of the unified hierarchy that is hidden from containerd (hideUnified), so a
+// container is in containerd's own cgroup there, and in a pod's among those of version 1.
+func (h *Host) inPod(pid int) bool {
+	cgroups, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cgroup"))
+	return strings.Contains(string(cgroups), ":"+podCgroup(h.lab.opts.Name, h.Name)+"/")
 }
 
 func (h *Host) logFile(process string) string { return h.dir("log", process+".log") }

@@ -18,7 +18,7 @@ import (
 
 // debianPrograms returns the programs that must be installed on the machine.
 func debianPrograms() []string {
-	return []string{"bird", "birdc", "containerd", "ctr", "dnsmasq", "etcd", "etcdctl", "go", "ip", "iptables", "nft", "nsenter", "runc"}
+	return []string{"bird", "birdc", "containerd", "crun", "ctr", "dnsmasq", "etcd", "etcdctl", "go", "ip", "iptables", "nft", "nsenter"}
 }
 
 // cniPlugins is where containerd finds them, see templates/containerd.toml.tmpl.
