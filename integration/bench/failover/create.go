@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 
@@ -39,7 +40,9 @@ func (w *world) create(ctx context.Context) error {
 
 func (w *world) createOne(ctx context.Context, name string, times map[string][]float64) error {
 	services := w.kube.CoreV1().Services(namespace)
-	seen, err := services.Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name})
+	// From what the API server has at hand: it would wait for news from etcd, which Debian's version sends only with the next
+	// write, and give up.
+	seen, err := services.Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name, ResourceVersion: "0"})
 	if err != nil {
 		return err
 	}
@@ -81,6 +84,9 @@ func addressIn(ctx context.Context, seen watch.Interface) (netip.Addr, error) {
 		case e, ok := <-seen.ResultChan():
 			if !ok {
 				return netip.Addr{}, errors.New("the watch of a Service ended")
+			}
+			if e.Type == watch.Error {
+				return netip.Addr{}, fmt.Errorf("watch a Service: %w", apierrors.FromObject(e.Object))
 			}
 			if a, ok := ipv4Of(e.Object); ok {
 				return a, nil

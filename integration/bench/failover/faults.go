@@ -237,9 +237,14 @@ func (w *world) replaceAgent(ctx context.Context, node string) error {
 	})
 }
 
-// cutRoute cuts the link of a node that the router sends to. All flows are hashed over the nodes: enough of them that each
-// node has some.
-func (w *world) cutRoute(ctx context.Context) error {
+// cutRoute cuts the link of a node that the router sends to. The router takes the path of a flow by its ports, too, as routers
+// do (the lab's has Linux's default, by addresses): with so many flows, each node has some.
+func (w *world) cutRoute(ctx context.Context) (err error) {
+	const byAddresses, byFlow = 0, 1
+	if err := w.hashPaths(ctx, byFlow); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.hashPaths(context.WithoutCancel(ctx), byAddresses)) }()
 	vips := make([]netip.Addr, 8) // each stream has a port, and so a path, of its own
 	for i := range vips {
 		vips[i] = w.one[0]
@@ -260,6 +265,16 @@ func (w *world) cutRoute(ctx context.Context) error {
 		},
 		times: w.options.Repetitions, atMost: worstBlackout,
 	})
+}
+
+// hashPaths sets by what the router takes one of several paths (ip-sysctl.rst, fib_multipath_hash_policy).
+func (w *world) hashPaths(ctx context.Context, policy int) error {
+	router, err := w.lab.Host("router")
+	if err != nil {
+		return err
+	}
+	_, err = router.Exec(ctx, "sysctl", "--quiet", "--write", fmt.Sprintf("net.ipv4.fib_multipath_hash_policy=%d", policy))
+	return err
 }
 
 // routed returns nil if the router has a route by way of the node.
