@@ -40,8 +40,8 @@ func (w *world) create(ctx context.Context) error {
 
 func (w *world) createOne(ctx context.Context, name string, times map[string][]float64) error {
 	services := w.kube.CoreV1().Services(namespace)
-	// From what the API server has at hand: it would wait for news from etcd, which Debian's version sends only with the next
-	// write, and give up.
+	// From what the API server has at hand. Without a version it waits until that is as new as etcd's, and here it gave up
+	// after some seconds ("Too large resource version").
 	seen, err := services.Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name, ResourceVersion: "0"})
 	if err != nil {
 		return err

@@ -14,7 +14,7 @@ import (
 //
 // Of an ordinary system call the runtime does not know that it will wait. It lets the thread keep what it needs to run Go code, and has
 // its monitor look again and again, some fifty times in ten milliseconds, whether the call is over; for a thread that
-// waits thirty times a second that costs more than all else that it does. Here it is told.
+// waits thirty times a second that costs about as much as all else that it does. Here it is told.
 func Poll(files []unix.PollFd, timeout time.Duration) error {
 	spec := unix.NsecToTimespec(int64(max(timeout, 0)))
 	errno := ppoll(unsafe.SliceData(files), len(files), &spec)

@@ -37,8 +37,16 @@ func TestPoll(t *testing.T) {
 	if err := Poll(nil, time.Millisecond); err != nil {
 		t.Errorf("no files: %v", err)
 	}
-	tooMany := make([]unix.PollFd, 1<<21) // more than a process may have open
-	if err := Poll(tooMany, 0); !errors.Is(err, unix.EINVAL) {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Setrlimit(unix.RLIMIT_NOFILE, &limit) }()
+	const few = 64
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: few, Max: limit.Max}); err != nil {
+		t.Fatal(err)
+	}
+	if err := Poll(make([]unix.PollFd, few+1), 0); !errors.Is(err, unix.EINVAL) {
 		t.Errorf("what the kernel refuses: %v, want %v", err, unix.EINVAL)
 	}
 }
@@ -52,18 +60,17 @@ func TestPollAmongOthers(t *testing.T) {
 	for range threads {
 		go func() {
 			runtime.LockOSThread()
-			n := 0
-			for {
+			for n := 1; ; n++ {
+				if err := Poll(nil, 200*time.Microsecond); err != nil && !errors.Is(err, unix.EINTR) {
+					t.Error(err)
+				}
+				deep(50)
 				select {
 				case <-stop:
 					polls <- n
 					return
 				default:
 				}
-				if err := Poll(nil, 200*time.Microsecond); err != nil && !errors.Is(err, unix.EINTR) {
-					t.Error(err)
-				}
-				n += len(deep(50))
 			}
 		}()
 	}
@@ -73,10 +80,8 @@ func TestPollAmongOthers(t *testing.T) {
 		runtime.Stack(stacks, true)
 	}
 	close(stop)
-	for range threads {
-		if <-polls == 0 {
-			t.Error("a thread did not come back from Poll")
-		}
+	for range threads { // that one does not come back, the test's time limit tells
+		t.Logf("a thread waited %d times", <-polls)
 	}
 }
 
