@@ -13,6 +13,7 @@ import (
 
 	"github.com/seamark-io/seamark/cluster"
 	"github.com/seamark-io/seamark/cluster/pace"
+	"github.com/seamark-io/seamark/cluster/pace/cputime"
 	"github.com/seamark-io/seamark/dns/zone"
 )
 
@@ -21,7 +22,7 @@ import (
 // resync, which also finds a changed resolv.conf.
 const (
 	minInterval = 50 * time.Millisecond
-	share       = 0.025
+	share       = 0.0125
 	burst       = 100 * time.Millisecond
 	firstRetry  = time.Second
 	lastRetry   = 30 * time.Second
@@ -92,11 +93,11 @@ func (s *Server) Run(ctx context.Context) error {
 	pacer := pace.New(share, burst)
 	for {
 		next := resync
-		start := time.Now()
-		end := s.pulse.Begin(start)
-		err := s.RunOnce(ctx)
+		end := s.pulse.Begin(time.Now())
+		var err error
+		used := cputime.Of(func() { err = s.RunOnce(ctx) })
 		end()
-		rest := pacer.Rest(start, time.Now())
+		rest := pacer.Rest(time.Now(), used)
 		if err != nil {
 			next, retry = retry, min(2*retry, lastRetry)
 		} else {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/seamark-io/seamark/cluster"
 	"github.com/seamark-io/seamark/cluster/pace"
+	"github.com/seamark-io/seamark/cluster/pace/cputime"
 	"github.com/seamark-io/seamark/proxy/conntrack"
 	"github.com/seamark-io/seamark/proxy/healthcheck"
 	"github.com/seamark-io/seamark/proxy/nft"
@@ -53,7 +54,7 @@ type Config struct {
 
 const (
 	// share of one processor is the most that goes into the rules when changes stream in; burst is free before.
-	share = 0.025
+	share = 0.0125
 	burst = 100 * time.Millisecond
 
 	defaultMinInterval   = 15 * time.Millisecond
@@ -185,11 +186,11 @@ func (p *Proxy) loop(ctx context.Context, n *node) {
 	p.listenHealth(n)
 	pacer := pace.New(share, burst)
 	for {
-		start := time.Now()
-		end := p.pulse.Begin(start)
-		err := p.syncOnce(ctx, n)
+		end := p.pulse.Begin(time.Now())
+		var err error
+		used := cputime.Of(func() { err = p.syncOnce(ctx, n) })
 		end()
-		rest := pacer.Rest(start, time.Now())
+		rest := pacer.Rest(time.Now(), used)
 		switch {
 		case ctx.Err() != nil:
 			return

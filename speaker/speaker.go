@@ -18,6 +18,7 @@ import (
 	"github.com/seamark-io/seamark/api/v1alpha1"
 	"github.com/seamark-io/seamark/cluster"
 	"github.com/seamark-io/seamark/cluster/pace"
+	"github.com/seamark-io/seamark/cluster/pace/cputime"
 	"github.com/seamark-io/seamark/speaker/bfd"
 	"github.com/seamark-io/seamark/speaker/bgp"
 	"github.com/seamark-io/seamark/speaker/discover"
@@ -66,7 +67,7 @@ const (
 	// minInterval is the least time between two runs of the loop, so that changes that come together are made together.
 	minInterval = 10 * time.Millisecond
 	// share of one processor is the most that goes into plans when changes stream in; burst is free before.
-	share = 0.025
+	share = 0.0125
 	burst = 100 * time.Millisecond
 	// hurry is the least time between two runs that did not wait for that.
 	hurry = time.Second
@@ -206,8 +207,12 @@ func (s *Speaker) loop(ctx context.Context) {
 	pacer := pace.New(share, burst)
 	var current plan.Plan
 	for {
-		start := time.Now()
-		if snap, ifaces := s.cfg.Source.Snapshot(), s.links.Interfaces(); snap != nil && ifaces != nil {
+		used := cputime.Of(func() {
+			start := time.Now()
+			snap, ifaces := s.cfg.Source.Snapshot(), s.links.Interfaces()
+			if snap == nil || ifaces == nil {
+				return
+			}
 			current = plan.Build(snap, s.facts(snap, ifaces, start))
 			s.routers.Set(current.BGP.Discover)
 			if s.apply(ctx, snap, current) {
@@ -221,8 +226,8 @@ func (s *Speaker) loop(ctx context.Context) {
 			s.report.set(s.observe(snap, current))
 			s.metrics.observe(current, time.Since(start))
 			s.synced.Store(true)
-		}
-		if !sleep(ctx, minInterval) || !s.rest(ctx, pacer.Rest(start, time.Now())) {
+		})
+		if !sleep(ctx, minInterval) || !s.rest(ctx, pacer.Rest(time.Now(), used)) {
 			return
 		}
 		for again := false; !again; {

@@ -2,7 +2,7 @@ package pace
 
 import "time"
 
-// Pacer holds a loop to a share of the time. It is for one goroutine.
+// Pacer holds a loop to a share of a processor. It is for one goroutine.
 type Pacer struct {
 	share  float64
 	burst  time.Duration
@@ -20,15 +20,15 @@ func New(share float64, burst time.Duration) *Pacer {
 	return &Pacer{share: share, burst: burst, credit: burst}
 }
 
-// Rest is told of a run of the loop, and returns how long to wait before the next: 0, unless the loop has taken more than
-// its share lately.
-func (p *Pacer) Rest(start, end time.Time) time.Duration {
+// Rest is told of a run of the loop, when it ended and what processor time it used, and returns how long to wait before the
+// next: 0, unless the loop has taken more than its share lately.
+func (p *Pacer) Rest(now time.Time, used time.Duration) time.Duration {
 	if !p.last.IsZero() {
-		earned := time.Duration(p.share * float64(end.Sub(p.last)))
+		earned := time.Duration(p.share * float64(now.Sub(p.last)))
 		p.credit = min(p.burst, p.credit+earned)
 	}
-	p.last = end
-	p.credit -= end.Sub(start)
+	p.last = now
+	p.credit -= used
 	if p.credit >= 0 {
 		return 0
 	}

@@ -16,7 +16,7 @@ func TestPacer(t *testing.T) {
 	now := time.Unix(0, 0)
 	free := func() (n int) {
 		for {
-			rest := p.Rest(now, now.Add(run))
+			rest := p.Rest(now.Add(run), run)
 			now = now.Add(run + rest)
 			if rest > 0 {
 				return n
@@ -29,7 +29,7 @@ func TestPacer(t *testing.T) {
 	}
 	start, runs := now, 0
 	for now.Sub(start) < 10*time.Second {
-		now = now.Add(run + p.Rest(now, now.Add(run)))
+		now = now.Add(run + p.Rest(now.Add(run), run))
 		runs++
 	}
 	if took := time.Duration(runs) * run; took > 510*time.Millisecond || took < 450*time.Millisecond {
@@ -41,11 +41,11 @@ func TestPacer(t *testing.T) {
 	}
 	// One long run is paid for, but not for long.
 	now = now.Add(time.Minute)
-	if rest := p.Rest(now, now.Add(10*time.Second)); rest != most {
+	if rest := p.Rest(now.Add(10*time.Second), 10*time.Second); rest != most {
 		t.Errorf("after a run of 10 s: rest of %s", rest)
 	}
 	now = now.Add(10*time.Second + most)
-	if rest := p.Rest(now, now.Add(run)); rest > 100*time.Millisecond {
+	if rest := p.Rest(now.Add(run), run); rest > 100*time.Millisecond {
 		t.Errorf("after that rest: another of %s", rest)
 	}
 }

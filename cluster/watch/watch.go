@@ -23,6 +23,7 @@ import (
 	"github.com/seamark-io/seamark/api/v1alpha1"
 	"github.com/seamark-io/seamark/cluster"
 	"github.com/seamark-io/seamark/cluster/pace"
+	"github.com/seamark-io/seamark/cluster/pace/cputime"
 )
 
 // Config of a Watcher.
@@ -111,7 +112,7 @@ const (
 	// gather is how long a change waits for those that come with it: a Service of type LoadBalancer is three of them.
 	gather = 20 * time.Millisecond
 	// share of one processor is the most that goes into Snapshots when changes stream in; burst is free before.
-	share = 0.025
+	share = 0.0125
 	burst = 100 * time.Millisecond
 )
 
@@ -234,9 +235,8 @@ func (w *Watcher) Run(ctx context.Context) error {
 		case <-w.dirty: // it is in this Snapshot
 		default:
 		}
-		start := time.Now()
-		end := w.pulse.Begin(start)
-		w.snapshot.Store(w.build())
+		end := w.pulse.Begin(time.Now())
+		used := cputime.Of(func() { w.snapshot.Store(w.build()) })
 		for _, s := range w.sources {
 			notify(s.changed)
 		}
@@ -244,7 +244,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(pacer.Rest(start, time.Now())):
+		case <-time.After(pacer.Rest(time.Now(), used)):
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -17,11 +18,7 @@ const bindRetry = time.Second
 
 // serveHTTP serves the agent's own health and metrics until ctx ends. That it cannot keeps nobody from working.
 func (a *agent) serveHTTP(ctx context.Context) error {
-	mux := http.NewServeMux()
-	mux.Handle("/metrics", promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{}))
-	mux.Handle("/livez", a.verdict((*part).checkAlive))
-	mux.Handle("/readyz", a.verdict((*part).checkReady))
-	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	s := &http.Server{Handler: a.handler(), ReadHeaderTimeout: 5 * time.Second}
 	stop := context.AfterFunc(ctx, func() { _ = s.Close() }) // ends Serve below, which is all that is wanted
 	defer stop()
 	told := ""
@@ -41,6 +38,19 @@ func (a *agent) serveHTTP(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func (a *agent) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{}))
+	mux.Handle("/livez", a.verdict((*part).checkAlive))
+	mux.Handle("/readyz", a.verdict((*part).checkReady))
+	if a.config.profiling {
+		mux.HandleFunc("/debug/pprof/", pprof.Index) // with all but those below
+		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	}
+	return mux
 }
 
 // verdict serves what is wrong with each part, by one of the checks.

@@ -43,6 +43,7 @@ type options struct {
 	drainOnStop string
 
 	bindAddress    string
+	profiling      bool
 	healthzAddress string
 	sysctlRoot     string
 	logLevel       string
@@ -73,6 +74,7 @@ type config struct {
 	drainOnStop speaker.DrainPolicy
 
 	bindAddress    string
+	profiling      bool
 	healthzAddress netip.AddrPort
 	sysctlRoot     string
 	log            *slog.Logger
@@ -138,6 +140,7 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 
 	f.StringVar(&o.bindAddress, "bind-address", o.bindAddress, "where to serve /metrics, /livez and /readyz of this agent")
 	f.StringVar(&o.healthzAddress, "healthz-bind-address", o.healthzAddress, "where the proxy serves /healthz, which load balancers in front of the nodes ask, as kube-proxy does; empty: nowhere")
+	f.BoolVar(&o.profiling, "profiling", o.profiling, "serve /debug/pprof at --bind-address")
 	f.StringVar(&o.sysctlRoot, "sysctl-root", o.sysctlRoot, "where the node's /proc/sys can be written")
 	f.StringVar(&o.logLevel, "log-level", o.logLevel, "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", o.logFormat, "text or json")
@@ -149,7 +152,7 @@ func (o *options) complete() (*config, error) {
 		node: o.nodeName, namespace: o.namespace,
 		speaker: o.speaker, proxy: o.proxy, dns: o.dns,
 		clusterDomain: strings.Trim(o.clusterDomain, "."), resolvConf: o.resolvConf,
-		bindAddress: o.bindAddress, sysctlRoot: o.sysctlRoot, leaveTime: o.leaveTime,
+		bindAddress: o.bindAddress, profiling: o.profiling, sysctlRoot: o.sysctlRoot, leaveTime: o.leaveTime,
 		heartbeatInterval: o.heartbeatInterval, heartbeatMultiplier: o.heartbeatMultiplier,
 	}
 	var errs []error

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -134,5 +135,19 @@ func TestHTTP(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// Profiles are served if wanted, and only then.
+func TestProfiling(t *testing.T) {
+	for profiling, want := range map[bool]int{false: http.StatusNotFound, true: http.StatusOK} {
+		a := &agent{config: &config{log: quiet, profiling: profiling}, registry: prometheus.NewRegistry()}
+		for _, path := range []string{"/debug/pprof/", "/debug/pprof/heap"} {
+			w := httptest.NewRecorder()
+			a.handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+			if w.Code != want {
+				t.Errorf("profiling %t: GET %s: %d, want %d", profiling, path, w.Code, want)
+			}
+		}
 	}
 }

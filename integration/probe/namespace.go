@@ -6,9 +6,11 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"syscall"
 	"time"
 
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // Namespace is the name of a network namespace, as ip(8) knows it. Its methods may be called concurrently.
@@ -25,9 +27,17 @@ func (n Namespace) Listen(network, address string) (net.Listener, error) {
 	return inside(n, func() (net.Listener, error) { return net.Listen(network, address) })
 }
 
-// ListenPacket listens for datagrams inside the namespace.
+// ListenPacket listens for datagrams inside the namespace, also at an address that comes there only later.
 func (n Namespace) ListenPacket(network, address string) (net.PacketConn, error) {
-	return inside(n, func() (net.PacketConn, error) { return net.ListenPacket(network, address) })
+	var c net.ListenConfig
+	c.Control = func(_, _ string, conn syscall.RawConn) error {
+		var err error
+		if e := conn.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_FREEBIND, 1) }); e != nil {
+			return e
+		}
+		return err
+	}
+	return inside(n, func() (net.PacketConn, error) { return c.ListenPacket(context.Background(), network, address) })
 }
 
 // HTTP returns a client that makes a new connection from inside the namespace for each request, so that each is balanced

@@ -142,6 +142,7 @@ func TestBadRouters(t *testing.T) {
 		"goes in the middle":     {func(c net.Conn) { handshake(c); _, _ = c.Write(keepalive()[:10]) }, FailedConnectionLost, "the connection broke"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			s := newQuietSpeaker(t) // ends after the routers: gobgp reads what it clears if an OPEN comes while it ends
 			good := fake(t, func(c net.Conn) {
 				handshake(c)
 				for {
@@ -152,7 +153,6 @@ func TestBadRouters(t *testing.T) {
 				}
 			})
 			bad := fake(t, tt.serve)
-			s := newQuietSpeaker(t)
 			gp := good.peer()
 			gp.Name, gp.Session.PeerASN = "good", 64500
 			bp := bad.peer()

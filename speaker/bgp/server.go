@@ -8,6 +8,7 @@ import (
 
 	"github.com/osrg/gobgp/v4/api"
 	"github.com/osrg/gobgp/v4/pkg/apiutil"
+	"github.com/osrg/gobgp/v4/pkg/config/oc"
 	"github.com/osrg/gobgp/v4/pkg/server"
 
 	"github.com/seamark-io/seamark/speaker/plan"
@@ -17,10 +18,16 @@ import (
 func (s *Speaker) start(ctx context.Context, routerID netip.Addr) error {
 	srv := server.NewBgpServer(server.LoggerOption(slog.New(newTap(s.log.Handler(), s.status)), nil))
 	go srv.Serve()
+	// The families that a peer may have. Where they are not named gobgp keeps tables for all that it knows, 11 MB of empty ones.
+	tables := []uint32{
+		uint32(oc.AfiSafiTypeToIntMap[oc.AFI_SAFI_TYPE_IPV4_UNICAST]), //nolint:gosec // small
+		uint32(oc.AfiSafiTypeToIntMap[oc.AFI_SAFI_TYPE_IPV6_UNICAST]), //nolint:gosec // small
+	}
 	err := srv.StartBgp(ctx, &api.StartBgpRequest{Global: &api.Global{
 		Asn:        globalASN,
 		RouterId:   routerID.String(),
 		ListenPort: -1,
+		Families:   tables,
 	}})
 	if err != nil {
 		return err

@@ -23,7 +23,7 @@ const (
 func (w *world) answerARP(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, "go", "test", "-run=^$", "-bench="+arpBenchmark,
 		fmt.Sprintf("-benchtime=%dx", arpRequests), fmt.Sprintf("-count=%d", arpRuns), "./speaker/l2")
-	cmd.Dir = w.lab.Options().Source
+	cmd.Dir = w.source
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, out)

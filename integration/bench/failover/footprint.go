@@ -54,7 +54,7 @@ func (w *world) speakerOnly(ctx context.Context) (err error) {
 		return err
 	}
 	o := lab.DefaultOptions()
-	o.Name, o.Source, o.Progress, o.Nodes, o.Router2 = footprintLab, w.lab.Options().Source, w.options.Log, 1, true
+	o.Name, o.Source, o.Progress, o.Nodes, o.Router2 = footprintLab, w.source, w.options.Log, 1, true
 	o.Proxy, o.DNS = lab.None, lab.None
 	l, err := lab.Up(ctx, o)
 	if l != nil {

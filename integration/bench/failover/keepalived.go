@@ -99,9 +99,9 @@ vrrp_instance bench {
 	}, nil
 }
 
-// echo answers datagrams on a node like the pods do.
+// echo answers datagrams to keepalived's address on a node like the pods do.
 func (w *world) echo(node string) (net.PacketConn, error) {
-	conn, err := w.namespaceOf(node).ListenPacket("udp4", fmt.Sprintf("0.0.0.0:%d", echoPort))
+	conn, err := w.namespaceOf(node).ListenPacket("udp4", fmt.Sprintf("%s:%d", keepalivedVIP, echoPort))
 	if err != nil {
 		return nil, err
 	}

@@ -37,7 +37,14 @@ type measurement struct {
 	run   func(ctx context.Context, w *world) error
 }
 
-func measurements() []measurement {
+// bare are the measurements that need no lab: they are made before there is one, which would be in their way.
+func bare() []measurement {
+	return []measurement{
+		{"arp", "ARP requests answered", func(ctx context.Context, w *world) error { return w.answerARP(ctx) }},
+	}
+}
+
+func inLab() []measurement {
 	return []measurement{
 		{"link4", "owner's link cut, one IPv4 address", func(ctx context.Context, w *world) error { return w.cutOwner(ctx, w.one, 0) }},
 		{"link6", "owner's link cut, one IPv6 address", func(ctx context.Context, w *world) error { return w.cutOwner(ctx, w.one, 1) }},
@@ -46,7 +53,6 @@ func measurements() []measurement {
 		{"restart", "agents restarted one after the other", func(ctx context.Context, w *world) error { return w.restartAgents(ctx) }},
 		{"bfd", "link of a node cut, seen from behind the router", func(ctx context.Context, w *world) error { return w.cutRoute(ctx) }},
 		{"create", "a new Service", func(ctx context.Context, w *world) error { return w.create(ctx) }},
-		{"arp", "ARP requests answered", func(ctx context.Context, w *world) error { return w.answerARP(ctx) }},
 		{"idle", "agents with nothing to do", func(ctx context.Context, w *world) error { return w.footprint(ctx) }},
 		{"api", "owner's link cut without an API server", func(ctx context.Context, w *world) error { return w.withoutAPI(ctx) }},
 		{"busy", "all processors busy", func(ctx context.Context, w *world) error { return w.busy(ctx) }},
@@ -58,7 +64,7 @@ func measurements() []measurement {
 
 // Names returns the names that Options.Only may have.
 func Names() (out []string) {
-	for _, m := range measurements() {
+	for _, m := range slices.Concat(bare(), inLab()) {
 		out = append(out, m.name)
 	}
 	return out
@@ -78,32 +84,46 @@ func Run(ctx context.Context, o Options) (r bench.Report, err error) {
 	if err := lab.Down(ctx, labName, nil); err != nil { // what a killed run left
 		return r, err
 	}
+	w := &world{source: source, options: o, log: log, report: &r}
+	if err := w.measure(ctx, bare()); err != nil || !slices.ContainsFunc(inLab(), o.wanted) {
+		return r, err
+	}
 	options := lab.DefaultOptions()
 	options.Name, options.Source, options.Progress, options.Images = labName, source, o.Log, []string{"agnhost"}
-	l, err := lab.Up(ctx, options)
-	if l != nil {
+	w.lab, err = lab.Up(ctx, options)
+	if w.lab != nil {
 		defer func() { err = errors.Join(err, lab.Down(context.WithoutCancel(ctx), labName, o.Log)) }()
 	}
 	if err != nil {
 		return r, err
 	}
-	defer l.Close()
+	defer w.lab.Close()
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Limit, fmt.Errorf("measuring in the lab took longer than %s", o.Limit))
 	defer cancel()
-	w := &world{lab: l, options: o, log: log, report: &r}
 	if err := w.furnish(ctx); err != nil {
 		return r, err
 	}
-	for _, m := range measurements() {
-		if len(o.Only) > 0 && !slices.Contains(o.Only, m.name) {
+	err = w.measure(ctx, inLab()) // writes into r
+	return r, err
+}
+
+// wanted reports whether a measurement is to be made.
+func (o Options) wanted(m measurement) bool {
+	return len(o.Only) == 0 || slices.Contains(o.Only, m.name)
+}
+
+// measure makes those of the measurements that are wanted, one after the other.
+func (w *world) measure(ctx context.Context, list []measurement) error {
+	for _, m := range list {
+		if !w.options.wanted(m) {
 			continue
 		}
-		log.printf("%s: %s", m.name, m.about)
+		w.log.printf("%s: %s", m.name, m.about)
 		if err := m.run(ctx, w); err != nil {
-			return r, errors.Join(fmt.Errorf("%s: %w", m.name, err), context.Cause(ctx))
+			return errors.Join(fmt.Errorf("%s: %w", m.name, err), context.Cause(ctx))
 		}
 	}
-	return r, nil
+	return nil
 }
 
 // progress writes lines with the time since the start.

@@ -29,6 +29,8 @@ const (
 
 // world is what is measured in.
 type world struct {
+	// source is the module's folder.
+	source  string
 	lab     *lab.Lab
 	kube    kubernetes.Interface
 	options Options
