@@ -43,7 +43,7 @@ func newCommand() *cobra.Command {
 }
 
 func providerCommand() *cobra.Command {
-	o := provider.Options{Services: []int{1000, 10_000}, Samples: 200, Limit: 20 * time.Minute, Log: os.Stderr}
+	o := provider.Options{Services: []int{1000, 10_000}, Samples: 200, Limit: 40 * time.Minute, Log: os.Stderr}
 	var out string
 	cmd := &cobra.Command{
 		Use:   "provider",
@@ -51,7 +51,7 @@ func providerCommand() *cobra.Command {
 		Long: `provider measures how fast, and at what cost, Services get their addresses: an
 allocation by itself, Services made one at a time, and many made at once, in a lab
 of three nodes that it makes and takes down. It prints each figure beside its target
-and ends with status 1 if one was missed. The whole takes 15 to 25 minutes. If it cannot
+and ends with status 1 if one was missed. The whole takes 15 to 30 minutes. If it cannot
 be finished, it prints what was measured until then, and saves nothing.
 
 It needs root, the packages of hack/install-packages and the images of make images;
