@@ -19,6 +19,8 @@ import (
 	"github.com/seamark-io/seamark/api/client"
 	"github.com/seamark-io/seamark/api/v1alpha1"
 	"github.com/seamark-io/seamark/cluster"
+	"github.com/seamark-io/seamark/cluster/pace"
+	"github.com/seamark-io/seamark/cluster/pace/cputime"
 	"github.com/seamark-io/seamark/speaker/l2"
 	"github.com/seamark-io/seamark/speaker/plan"
 )
@@ -113,6 +115,7 @@ func (r *reporter) work(ctx context.Context) {
 	retry := time.NewTimer(0)
 	defer retry.Stop()
 	loaded := false
+	pacer := pace.New(share, burst)
 	for {
 		select {
 		case <-ctx.Done():
@@ -129,8 +132,9 @@ func (r *reporter) work(ctx context.Context) {
 		r.mu.Lock()
 		next := r.next
 		r.mu.Unlock()
+		var used time.Duration
 		if loaded && next != nil {
-			again, err = r.write(ctx, *next)
+			used = cputime.Of(func() { again, err = r.write(ctx, *next) })
 		}
 		text := ""
 		switch {
@@ -150,7 +154,7 @@ func (r *reporter) work(ctx context.Context) {
 		if again > 0 {
 			retry.Reset(again)
 		}
-		if !sleep(ctx, pause) {
+		if !sleep(ctx, max(pause, pacer.Rest(time.Now(), used))) {
 			return
 		}
 	}

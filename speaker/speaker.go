@@ -66,7 +66,8 @@ type Config struct {
 const (
 	// minInterval is the least time between two runs of the loop, so that changes that come together are made together.
 	minInterval = 10 * time.Millisecond
-	// share of one processor is the most that goes into plans when changes stream in; burst is free before.
+	// share of one processor is the most that goes into plans when changes stream in, and as much into what is reported of
+	// them; burst is free before.
 	share = 0.0125
 	burst = 100 * time.Millisecond
 	// hurry is the least time between two runs that did not wait for that.

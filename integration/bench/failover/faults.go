@@ -10,7 +10,9 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/seamark-io/seamark/integration/bench"
 	"github.com/seamark-io/seamark/integration/probe"
@@ -205,6 +207,36 @@ func (w *world) restartAgents(ctx context.Context) error {
 		undo:  func(context.Context, string) error { return nil },
 		times: max(w.options.Repetitions/10, 1), lossless: true,
 	})
+}
+
+// drainOwner takes the owner out of those that may have addresses, as before its maintenance, and waits until another has it.
+func (w *world) drainOwner(ctx context.Context) error {
+	vip := w.one[0]
+	return w.inflict(ctx, fault{
+		name: "drain", title: "owner excluded from load balancing", host: "client", every: time.Millisecond, vips: []netip.Addr{vip},
+		victim: w.ownerOf(vip),
+		do: func(ctx context.Context, node string) error {
+			if err := w.exclude(ctx, node, `"true"`); err != nil {
+				return err
+			}
+			return w.until(ctx, time.Minute, "another node has the address", func(ctx context.Context) error {
+				owner, err := w.owner(ctx, vip)
+				if err == nil && owner == node {
+					err = errors.New(node + " has it")
+				}
+				return err
+			})
+		},
+		undo:  func(ctx context.Context, node string) error { return w.exclude(ctx, node, "null") },
+		times: max(w.options.Repetitions/3, 1), lossless: true, observed: true,
+	})
+}
+
+// exclude sets the label by which nodes are kept out of load balancing; null removes it.
+func (w *world) exclude(ctx context.Context, node, value string) error {
+	patch := fmt.Appendf(nil, `{"metadata":{"labels":{%q:%s}}}`, corev1.LabelNodeExcludeBalancers, value)
+	_, err := w.kube.CoreV1().Nodes().Patch(ctx, node, types.MergePatchType, patch, metav1.PatchOptions{})
+	return err
 }
 
 // replaceAgent deletes the pod of a node's agent and waits until another is ready.

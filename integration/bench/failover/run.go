@@ -51,6 +51,7 @@ func inLab() []measurement {
 		{"killed", "owner's agent killed", func(ctx context.Context, w *world) error { return w.killAgent(ctx) }},
 		{"frozen", "owner's agent frozen for 10 s", func(ctx context.Context, w *world) error { return w.freezeAgent(ctx) }},
 		{"restart", "agents restarted one after the other", func(ctx context.Context, w *world) error { return w.restartAgents(ctx) }},
+		{"drain", "owner drained", func(ctx context.Context, w *world) error { return w.drainOwner(ctx) }},
 		{"bfd", "link of a node cut, seen from behind the router", func(ctx context.Context, w *world) error { return w.cutRoute(ctx) }},
 		{"create", "a new Service", func(ctx context.Context, w *world) error { return w.create(ctx) }},
 		{"idle", "agents with nothing to do", func(ctx context.Context, w *world) error { return w.footprint(ctx) }},
