@@ -46,7 +46,7 @@ func (a *agent) handler() http.Handler {
 	mux.Handle("/livez", a.verdict((*part).checkAlive))
 	mux.Handle("/readyz", a.verdict((*part).checkReady))
 	if a.config.profiling {
-		mux.HandleFunc("/debug/pprof/", pprof.Index) // with all but those below
+		mux.HandleFunc("/debug/pprof/", pprof.Index) // and the profiles of the runtime, by name
 		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	}
