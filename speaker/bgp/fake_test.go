@@ -142,7 +142,7 @@ func TestBadRouters(t *testing.T) {
 		"goes in the middle":     {func(c net.Conn) { handshake(c); _, _ = c.Write(keepalive()[:10]) }, FailedConnectionLost, "the connection broke"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newQuietSpeaker(t) // ends after the routers: gobgp reads what it clears if an OPEN comes while it ends
+			s := newQuietSpeaker(t)
 			good := fake(t, func(c net.Conn) {
 				handshake(c)
 				for {
@@ -169,6 +169,45 @@ func TestBadRouters(t *testing.T) {
 			}
 			if st := statusOf(s, "good"); !st.Established() || st.Since != since {
 				t.Errorf("the good router suffers: %+v", st)
+			}
+		})
+	}
+}
+
+// A speaker that ends while it gets OPENs has ended its attempts before gobgp clears what they read (the race detector sees it
+// if not), and makes no more.
+func TestCloseWhileConnecting(t *testing.T) {
+	for name, end := range map[string]func(*Speaker){"close": (*Speaker).Close, "suspend": (*Speaker).Suspend} {
+		t.Run(name, func(t *testing.T) {
+			const routers = 20
+			var peers []plan.Peer
+			var connections atomic.Int32
+			opens := make(chan struct{}, 10*routers)
+			answer := make(chan struct{})
+			for i := range routers {
+				address := fmt.Sprintf("127.0.0.%d", 10+i)
+				f := fake(t, func(c net.Conn) {
+					connections.Add(1)
+					_, _ = io.ReadFull(c, make([]byte, 19))
+					opens <- struct{}{}
+					<-answer
+					time.Sleep(time.Duration(i) * 50 * time.Microsecond)
+					_, _ = c.Write(openMessage(4, 1, nil)) // a hold time of a second: refused
+				})
+				p := f.peer()
+				p.Name, p.Session.Address = address, netip.AddrPortFrom(netip.MustParseAddr(address), relay(t, address, f.address))
+				peers = append(peers, p)
+			}
+			s := newQuietSpeaker(t)
+			set(t, s, wanted(peers, "192.0.2.1/32"))
+			for range routers {
+				<-opens
+			}
+			close(answer)
+			end(s)
+			time.Sleep(1500 * time.Millisecond) // more than the time between two attempts
+			if n := connections.Load(); n != routers {
+				t.Errorf("%d connections after the end", n-routers)
 			}
 		})
 	}

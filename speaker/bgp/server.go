@@ -67,7 +67,43 @@ func startPolicies(ctx context.Context, srv *server.BgpServer) error {
 	return nil
 }
 
+// settleTime bounds settle. An attempt to connect ends at once when it is told to.
+const settleTime = time.Second
+
+// settle ends the attempts to connect and waits until they ended: gobgp 4.8's StopBgp clears the configuration that they
+// read, without a lock, when they make an OPEN or check one (pkg/server/fsm.go, outgoingConnManager.run and handleOpen).
+// Sessions that are established stay as they are.
+func (s *Speaker) settle() {
+	ctx, cancel := context.WithTimeout(context.Background(), settleTime)
+	defer cancel()
+	asked := map[string]bool{}
+	for {
+		var trying []string
+		err := s.server.ListPeer(ctx, &api.ListPeerRequest{}, func(p *api.Peer) {
+			state := p.GetState()
+			over := state.GetSessionState() == api.PeerState_SESSION_STATE_IDLE && state.GetAdminState() == api.PeerState_ADMIN_STATE_DOWN
+			if !over && state.GetSessionState() != api.PeerState_SESSION_STATE_ESTABLISHED {
+				trying = append(trying, p.GetConf().GetNeighborAddress())
+			}
+		})
+		if err != nil || len(trying) == 0 {
+			return
+		}
+		for _, address := range trying {
+			if !asked[address] {
+				asked[address] = s.server.DisablePeer(ctx, &api.DisablePeerRequest{Address: address}) == nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
 func (s *Speaker) stop(restart bool) {
+	s.settle()
 	if restart {
 		if err := s.server.StopBgp(context.Background(), &api.StopBgpRequest{AllowGracefulRestart: true}); err != nil {
 			s.log.Warn("the BGP sessions did not end in order", "err", err)
