@@ -48,12 +48,13 @@ func (r *reporter) tellNobody(ctx context.Context, o observation, now time.Time)
 		n.silences = map[netip.Addr]silence{}
 	}
 	for addr := range n.silences {
-		if o.vips[addr].nobody.Code == "" {
+		if v := o.vip(addr); v == nil || v.nobody.Code == "" {
 			delete(n.silences, addr)
 		}
 	}
 	var due []netip.Addr
-	for addr, v := range o.vips {
+	for i := range o.vips {
+		v, addr := &o.vips[i], o.vips[i].addr
 		if v.nobody.Code == "" {
 			continue
 		}
@@ -88,7 +89,7 @@ func (r *reporter) tellNobody(ctx context.Context, o observation, now time.Time)
 			again = sooner(again, wait)
 		default:
 			s.told, n.told = true, now
-			r.event(o.vips[addr].services, corev1.EventTypeWarning, ReasonNotAnnounced, "%s is not announced: %s", addr, s.reason.Text)
+			r.event(&o, o.vip(addr), corev1.EventTypeWarning, ReasonNotAnnounced, "%s is not announced: %s", addr, s.reason.Text)
 		}
 		n.silences[addr] = s
 	}

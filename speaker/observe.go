@@ -19,30 +19,70 @@ import (
 
 // observation is what there is to report at one moment.
 type observation struct {
-	vips  map[netip.Addr]vipReport
-	peers map[string]peerReport
+	// vips sorted by address.
+	vips []vipReport
+	// duplicates are the strangers that use addresses of this node.
+	duplicates map[netip.Addr]l2.Duplicate
+	// services by name, for Events.
+	services map[cluster.Name]*cluster.Service
+	peers    map[string]peerReport
 	// own are the addresses of pools, by pool, that this node uses itself.
 	own map[string][]v1alpha1.NodeAddress
 	// ready are the nodes that are.
 	ready map[string]bool
 }
 
-// vipReport is what this node does about a VIP.
+// vipReport is what this node does about a VIP. There are as many as VIPs, so it has no more than it needs.
 type vipReport struct {
-	services []service
-	// via are the ways in which this node announces the VIP, with where: an interface, or routers.
-	via map[plan.Via]string
-	// why not, for the other ways.
-	why map[plan.Via]plan.Reason
+	addr     netip.Addr
+	services []cluster.Name
+	ways     []wayReport
 	// nobody says why no node announces the VIP, on the one node that tells.
 	nobody plan.Reason
-	// duplicate is a stranger that uses the address; its MAC is zero where there is none.
-	duplicate l2.Duplicate
 }
 
-type service struct {
-	cluster.Name
-	uid string
+// wayReport is what became of one way of announcing.
+type wayReport struct {
+	via plan.Via
+	// where this node announces the VIP: an interface, or routers.
+	where string
+	// why not: its code is empty where it does.
+	why plan.Reason
+}
+
+func (w *wayReport) announced() bool { return w.why.Code == "" }
+
+// way returns the report on a way, nil if the pool does not allow it.
+func (v *vipReport) way(via plan.Via) *wayReport {
+	for i := range v.ways {
+		if v.ways[i].via == via {
+			return &v.ways[i]
+		}
+	}
+	return nil
+}
+
+// announces reports whether this node announces the VIP in that way.
+func (v *vipReport) announces(via plan.Via) bool {
+	w := v.way(via)
+	return w != nil && w.announced()
+}
+
+// vip returns the report on an address; nil if there is none.
+func (o *observation) vip(a netip.Addr) *vipReport {
+	i, found := slices.BinarySearchFunc(o.vips, a, func(v vipReport, a netip.Addr) int { return v.addr.Compare(a) })
+	if !found {
+		return nil
+	}
+	return &o.vips[i]
+}
+
+// duplicate returns the MAC of a stranger that uses the address, as text; empty: there is none.
+func (o *observation) duplicate(a netip.Addr) string {
+	if d, ok := o.duplicates[a]; ok {
+		return d.MAC.String()
+	}
+	return ""
 }
 
 // peerReport is the state of a session.
@@ -67,7 +107,10 @@ type made struct {
 // observe puts together what the plan wants and what became of it. A route counts as announced when a router has it, an address
 // on a segment when the other nodes have granted it.
 func observe(node string, snap *cluster.Snapshot, p plan.Plan, m made) observation {
-	o := observation{vips: map[netip.Addr]vipReport{}, peers: map[string]peerReport{}, own: map[string][]v1alpha1.NodeAddress{}, ready: map[string]bool{}}
+	o := observation{
+		vips: make([]vipReport, 0, len(p.Decisions)), duplicates: map[netip.Addr]l2.Duplicate{}, services: snap.Services,
+		peers: map[string]peerReport{}, own: map[string][]v1alpha1.NodeAddress{}, ready: map[string]bool{},
+	}
 	for name, n := range snap.Nodes {
 		o.ready[name] = n.Ready
 	}
@@ -92,38 +135,38 @@ func observe(node string, snap *cluster.Snapshot, p plan.Plan, m made) observati
 		use := [...]v1alpha1.NodeAddressUse{plan.OwnInterface: v1alpha1.UseInterface, plan.OwnGateway: v1alpha1.UseGateway, plan.OwnSubnet: v1alpha1.UseSubnet}[a.Use]
 		o.own[a.Pool] = append(o.own[a.Pool], v1alpha1.NodeAddress{Node: node, Address: a.Addr.String(), Use: use})
 	}
-	for _, d := range p.Decisions {
-		v := vipReport{via: map[plan.Via]string{}, why: map[plan.Via]plan.Reason{}}
-		for _, name := range d.Services {
-			if svc := snap.Services[name]; svc != nil {
-				v.services = append(v.services, service{name, svc.UID})
-			}
-		}
-		fenced := false
+	n := 0
+	for i := range p.Decisions {
+		n += len(p.Decisions[i].Ways)
+	}
+	ways := make([]wayReport, 0, n) // of all
+	for i := range p.Decisions {
+		d := &p.Decisions[i]
+		v := vipReport{addr: d.VIP, services: d.Services}
+		first, announced, fenced := len(ways), false, false
 		for _, w := range d.Ways {
 			where, why := reached(w, cluster.FamilyOf(d.VIP), byPeer)
-			if g := m.grants[d.VIP]; w.Announced && w.Via != plan.BGPRoute && !g.Held {
-				why = plan.Reason{Code: plan.NotGranted, Text: cmp.Or(g.Why, "this node does not take part on the segment yet")}
-				fenced = g.Holder == ""
+			if w.Announced && w.Via != plan.BGPRoute {
+				if g := m.grants[d.VIP]; !g.Held {
+					why = plan.Reason{Code: plan.NotGranted, Text: cmp.Or(g.Why, "this node does not take part on the segment yet")}
+					fenced = g.Holder == ""
+				}
 			}
-			if why.Code == "" {
-				v.via[w.Via] = where
-			} else {
-				v.why[w.Via] = why
-			}
+			ways = append(ways, wayReport{w.Via, where, why})
+			announced = announced || why.Code == ""
 		}
+		v.ways = ways[first:len(ways):len(ways)]
 		switch {
 		case d.Reporter:
-			v.nobody = nobody(node, d)
-		case fenced && len(v.via) == 0:
-			v.nobody = fencedReason(node, v.why)
+			v.nobody = nobody(node, *d)
+		case fenced && !announced:
+			v.nobody = fencedReason(node, v.ways)
 		}
-		o.vips[d.VIP] = v
+		o.vips = append(o.vips, v)
 	}
 	for _, d := range m.duplicates {
-		if v, ok := o.vips[d.Addr]; ok {
-			v.duplicate = d
-			o.vips[d.Addr] = v
+		if o.vip(d.Addr) != nil {
+			o.duplicates[d.Addr] = d
 		}
 	}
 	return o
@@ -154,10 +197,10 @@ func reached(w plan.Way, f cluster.Family, sessions map[string]*bgp.Status) (str
 }
 
 // fencedReason tells of an address that this node should answer for and may not.
-func fencedReason(node string, why map[plan.Via]plan.Reason) plan.Reason {
+func fencedReason(node string, ways []wayReport) plan.Reason {
 	var texts []string
-	for via, r := range why {
-		texts = append(texts, fmt.Sprintf("%s: %s", via, r.Text))
+	for _, w := range ways {
+		texts = append(texts, fmt.Sprintf("%s: %s", w.via, w.why.Text))
 	}
 	slices.Sort(texts)
 	return plan.Reason{Code: plan.NotGranted, Text: fmt.Sprintf("not by node %s, which should (%s)", node, strings.Join(texts, "; "))}

@@ -1,6 +1,7 @@
 package speaker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,7 +22,6 @@ import (
 	"github.com/seamark-io/seamark/cluster"
 	"github.com/seamark-io/seamark/cluster/pace"
 	"github.com/seamark-io/seamark/cluster/pace/cputime"
-	"github.com/seamark-io/seamark/speaker/l2"
 	"github.com/seamark-io/seamark/speaker/plan"
 )
 
@@ -36,8 +36,12 @@ const (
 const (
 	// writers is the number of objects that are written at a time.
 	writers = 8
-	// pause is the least time between two rounds: what changes within it is written once.
+	// pause is the time between a change and the round that writes it, and so between two rounds. What changes within it is
+	// written once, and a takeover is over before it is told: where many addresses move, all nodes that take some would
+	// otherwise give the API server, and watchers everywhere, work at the moment when addresses wait for answers.
 	pause = 200 * time.Millisecond
+	// batch is the largest number of VIPs in a round. It makes 50 writes a second, as many as a kubelet may do.
+	batch = 10
 	// countPause is the least time between two writes of a BGPPeer of which only counts or passing states changed: Services
 	// come by the thousand, and a session that fails goes through all states every few seconds.
 	countPause = 10 * time.Second
@@ -58,8 +62,9 @@ type reporter struct {
 	manager string
 	wake    chan struct{}
 
-	mu   sync.Mutex
-	next *observation
+	mu sync.Mutex
+	// look returns what there is to report now; nil before the first set.
+	look func() observation
 
 	// What is in the API, as far as this node wrote it. They belong to run; written guards them while it has writers.
 	written   sync.Mutex
@@ -73,12 +78,22 @@ type reporter struct {
 
 // written is what the API has of this node about one VIP.
 type written struct {
-	via map[plan.Via]metav1.Time
+	ways []writtenWay
 	// duplicate and since when; empty: none.
 	duplicate string
 	since     metav1.Time
 	// inherited: it is of an earlier life, and this one has not said the same yet.
 	inherited bool
+}
+
+// writtenWay is a way in which a VIP is announced, and since when.
+type writtenWay struct {
+	via   plan.Via
+	since metav1.Time
+}
+
+func (w *written) announces(via plan.Via) bool {
+	return slices.ContainsFunc(w.ways, func(x writtenWay) bool { return x.via == via })
 }
 
 type peerWritten struct {
@@ -93,10 +108,11 @@ func newReporter(cfg Config) *reporter {
 	}
 }
 
-// set has the observation reported. It does not wait.
-func (r *reporter) set(o observation) {
+// set has what look returns reported. It does not wait; look is called later, and again as long as it takes, from another
+// goroutine.
+func (r *reporter) set(look func() observation) {
 	r.mu.Lock()
-	r.next = &o
+	r.look = look
 	r.mu.Unlock()
 	signal(r.wake)
 }
@@ -123,6 +139,9 @@ func (r *reporter) work(ctx context.Context) {
 		case <-r.wake:
 		case <-retry.C:
 		}
+		if !sleep(ctx, pause) {
+			return
+		}
 		var again time.Duration
 		err := error(nil)
 		if !loaded {
@@ -130,11 +149,11 @@ func (r *reporter) work(ctx context.Context) {
 			loaded = err == nil
 		}
 		r.mu.Lock()
-		next := r.next
+		look := r.look
 		r.mu.Unlock()
 		var used time.Duration
-		if loaded && next != nil {
-			used = cputime.Of(func() { again, err = r.write(ctx, *next) })
+		if loaded && look != nil {
+			used = cputime.Of(func() { again, err = r.write(ctx, look()) })
 		}
 		text := ""
 		switch {
@@ -154,7 +173,7 @@ func (r *reporter) work(ctx context.Context) {
 		if again > 0 {
 			retry.Reset(again)
 		}
-		if !sleep(ctx, max(pause, pacer.Rest(time.Now(), used))) {
+		if !sleep(ctx, pacer.Rest(time.Now(), used)) {
 			return
 		}
 	}
@@ -168,7 +187,7 @@ func (r *reporter) load(ctx context.Context) error {
 	}
 	r.started = time.Now()
 	for i := range vips.Items {
-		if addr, w := r.ownEntries(&vips.Items[i]); len(w.via) > 0 || w.duplicate != "" {
+		if addr, w := r.ownEntries(&vips.Items[i]); len(w.ways) > 0 || w.duplicate != "" {
 			r.announced[addr] = w
 		}
 	}
@@ -206,10 +225,10 @@ func (r *reporter) ownEntries(v *v1alpha1.VIP) (netip.Addr, written) {
 		}
 		return *t
 	}
-	w := written{via: map[plan.Via]metav1.Time{}, inherited: true}
+	w := written{inherited: true}
 	for _, a := range v.Status.Announcers {
 		if a.Node == r.cfg.Node {
-			w.via[plan.Via(a.Via)] = at(a.Since)
+			w.ways = append(w.ways, writtenWay{plan.Via(a.Via), at(a.Since)})
 		}
 	}
 	for _, d := range v.Status.Duplicates {
@@ -237,8 +256,11 @@ func (r *reporter) write(ctx context.Context, o observation) (again time.Duratio
 		})
 	}
 	changed, again := r.changedVIPs(o, time.Now())
+	if len(changed) > batch {
+		changed, again = changed[:batch], minInterval
+	}
 	for _, addr := range changed {
-		do(func() error { return r.writeVIP(ctx, addr, o.vips[addr]) })
+		do(func() error { return r.writeVIP(ctx, &o, addr) })
 	}
 	names, later := r.changedPeers(o, time.Now())
 	again = sooner(again, later)
@@ -259,22 +281,31 @@ func (r *reporter) write(ctx context.Context, o observation) (again time.Duratio
 // changedVIPs returns the VIPs to write now, and after how long others will be due.
 func (r *reporter) changedVIPs(o observation, now time.Time) (out []netip.Addr, again time.Duration) {
 	young := r.started.Add(inherit).Sub(now)
-	for addr, v := range o.vips {
-		w := r.announced[addr]
+	known := 0
+	for i := range o.vips {
+		v := &o.vips[i]
+		w, ok := r.announced[v.addr]
+		if ok {
+			known++
+		}
+		duplicate := o.duplicate(v.addr)
 		switch {
-		case w.says(v):
+		case w.says(v, duplicate):
 			if w.inherited {
 				w.inherited = false
-				r.announced[addr] = w
+				r.announced[v.addr] = w
 			}
-		case w.inherited && young > 0 && w.promises(v):
+		case w.inherited && young > 0 && w.promises(v, duplicate):
 			again = sooner(again, young)
 		default:
-			out = append(out, addr)
+			out = append(out, v.addr)
 		}
 	}
+	if known == len(r.announced) {
+		return out, again
+	}
 	for addr := range r.announced {
-		if _, ok := o.vips[addr]; !ok {
+		if o.vip(addr) == nil {
 			out = append(out, addr)
 		}
 	}
@@ -282,54 +313,56 @@ func (r *reporter) changedVIPs(o observation, now time.Time) (out []netip.Addr, 
 }
 
 // says reports whether the entries say what the report says.
-func (w *written) says(v vipReport) bool {
-	return len(w.via) == len(v.via) && w.promises(v) && w.duplicate == macOf(v.duplicate)
+func (w *written) says(v *vipReport, duplicate string) bool {
+	n := 0
+	for i := range v.ways {
+		if v.ways[i].announced() {
+			n++
+		}
+	}
+	return len(w.ways) == n && w.promises(v, duplicate) && w.duplicate == duplicate
 }
 
 // promises reports whether the entries say all that the report says, and perhaps more.
-func (w *written) promises(v vipReport) bool {
-	for via := range v.via {
-		if _, ok := w.via[via]; !ok {
+func (w *written) promises(v *vipReport, duplicate string) bool {
+	for i := range v.ways {
+		if v.ways[i].announced() && !w.announces(v.ways[i].via) {
 			return false
 		}
 	}
-	return macOf(v.duplicate) == "" || w.duplicate == macOf(v.duplicate)
-}
-
-func macOf(d l2.Duplicate) string {
-	if d.MAC == (plan.MAC{}) {
-		return ""
-	}
-	return d.MAC.String()
+	return duplicate == "" || w.duplicate == duplicate
 }
 
 // writeVIP applies this node's entries of one VIP, and tells the Services what changed.
-func (r *reporter) writeVIP(ctx context.Context, addr netip.Addr, v vipReport) error {
+func (r *reporter) writeVIP(ctx context.Context, o *observation, addr netip.Addr) error {
+	v := o.vip(addr)
+	if v == nil {
+		v = &vipReport{addr: addr} // it is gone, and with it what there is to say
+	}
 	r.written.Lock()
 	before := r.announced[addr]
 	r.written.Unlock()
-	after := written{via: map[plan.Via]metav1.Time{}, duplicate: macOf(v.duplicate)}
+	after := written{duplicate: o.duplicate(addr)}
 	announcers := []v1alpha1.Announcer{}
 	for _, via := range []plan.Via{plan.ARP, plan.NDP, plan.BGPRoute} {
-		if _, ok := v.via[via]; !ok {
+		if !v.announces(via) {
 			continue
 		}
-		since, ok := before.via[via]
-		if !ok {
-			since = metav1.Now().Rfc3339Copy()
+		way := writtenWay{via, metav1.Now().Rfc3339Copy()}
+		if i := slices.IndexFunc(before.ways, func(w writtenWay) bool { return w.via == via }); i >= 0 {
+			way = before.ways[i]
 		}
-		after.via[via] = since
-		announcers = append(announcers, v1alpha1.Announcer{Node: r.cfg.Node, Via: string(via), Since: &since})
+		after.ways = append(after.ways, way)
+		announcers = append(announcers, v1alpha1.Announcer{Node: r.cfg.Node, Via: string(via), Since: &way.since})
 	}
 	name := cluster.VIPName(addr)
 	object, status := applied("VIP", name, "announcers", announcers)
-	_, arp := after.via[plan.ARP]
-	if _, ndp := after.via[plan.NDP]; arp || ndp {
+	if after.announces(plan.ARP) || after.announces(plan.NDP) {
 		status["owner"] = r.cfg.Node // in place of the node that had it before
 	}
 	if after.duplicate != "" {
 		if after.since = before.since; before.duplicate != after.duplicate {
-			after.since = metav1.NewTime(v.duplicate.Since).Rfc3339Copy()
+			after.since = metav1.NewTime(o.duplicates[addr].Since).Rfc3339Copy()
 		}
 		status["duplicates"] = []v1alpha1.Duplicate{{Node: r.cfg.Node, MAC: after.duplicate, Since: &after.since}}
 	}
@@ -338,36 +371,35 @@ func (r *reporter) writeVIP(ctx context.Context, addr netip.Addr, v vipReport) e
 		return fmt.Errorf("write status of VIP %s: %w", name, err)
 	}
 	r.written.Lock()
-	if len(after.via) > 0 || after.duplicate != "" {
+	if len(after.ways) > 0 || after.duplicate != "" {
 		r.announced[addr] = after
 	} else {
 		delete(r.announced, addr)
 	}
 	r.written.Unlock()
-	r.tellChange(addr, v, before.via)
+	r.tellChange(o, v, &before)
 	if after.duplicate != "" && after.duplicate != before.duplicate {
-		r.event(v.services, corev1.EventTypeWarning, ReasonDuplicate,
-			"%s is used by another station as well: node %s sees it at %s on %s, which is none of the cluster's nodes; take the address away from it, or out of the pool", addr, r.cfg.Node, after.duplicate, v.duplicate.Interface)
+		r.event(o, v, corev1.EventTypeWarning, ReasonDuplicate,
+			"%s is used by another station as well: node %s sees it at %s on %s, which is none of the cluster's nodes; take the address away from it, or out of the pool", addr, r.cfg.Node, after.duplicate, o.duplicates[addr].Interface)
 	}
 	return nil
 }
 
-func (r *reporter) tellChange(addr netip.Addr, v vipReport, before map[plan.Via]metav1.Time) {
+func (r *reporter) tellChange(o *observation, v *vipReport, before *written) {
 	for _, via := range []plan.Via{plan.ARP, plan.NDP, plan.BGPRoute} {
-		where, is := v.via[via]
-		_, was := before[via]
+		is, was, way := v.announces(via), before.announces(via), v.way(via)
 		switch {
 		case is && !was && via == plan.BGPRoute:
-			r.event(v.services, corev1.EventTypeNormal, ReasonAnnouncing, "node %s announces %s by BGP to %s", r.cfg.Node, addr, where)
+			r.event(o, v, corev1.EventTypeNormal, ReasonAnnouncing, "node %s announces %s by BGP to %s", r.cfg.Node, v.addr, way.where)
 		case is && !was:
-			r.event(v.services, corev1.EventTypeNormal, ReasonAnnouncing, "node %s announces %s by %s on %s", r.cfg.Node, addr, via, where)
+			r.event(o, v, corev1.EventTypeNormal, ReasonAnnouncing, "node %s announces %s by %s on %s", r.cfg.Node, v.addr, via, way.where)
 		case was && !is:
-			why := v.why[via].Text
-			if why == "" {
-				why = v.nobody.Text
+			why := v.nobody.Text
+			if way != nil {
+				why = cmp.Or(way.why.Text, why)
 			}
 			if why != "" {
-				r.event(v.services, corev1.EventTypeNormal, ReasonNotAnnouncing, "node %s no longer announces %s by %s: %s", r.cfg.Node, addr, via, why)
+				r.event(o, v, corev1.EventTypeNormal, ReasonNotAnnouncing, "node %s no longer announces %s by %s: %s", r.cfg.Node, v.addr, via, why)
 			}
 		}
 	}
@@ -381,12 +413,17 @@ func sooner(a, b time.Duration) time.Duration {
 	return a
 }
 
-func (r *reporter) event(services []service, eventType, reason, format string, args ...any) {
+// event tells the Services of a VIP.
+func (r *reporter) event(o *observation, v *vipReport, eventType, reason, format string, args ...any) {
 	if r.cfg.Recorder == nil {
 		return
 	}
-	for _, s := range services {
-		ref := &corev1.ObjectReference{Kind: "Service", APIVersion: "v1", Namespace: s.Namespace, Name: s.Name.Name, UID: types.UID(s.uid)}
+	for _, name := range v.services {
+		svc := o.services[name]
+		if svc == nil {
+			continue
+		}
+		ref := &corev1.ObjectReference{Kind: "Service", APIVersion: "v1", Namespace: name.Namespace, Name: name.Name, UID: types.UID(svc.UID)}
 		r.cfg.Recorder.Eventf(ref, eventType, reason, format, args...)
 	}
 }

@@ -149,16 +149,35 @@ func (f *fakeAPI) setDown(down bool) {
 var (
 	vipA = netip.MustParseAddr("192.0.2.1")
 	vipB = netip.MustParseAddr("192.0.2.2")
-	web  = []service{{cluster.Name{Namespace: "default", Name: "web"}, "uid"}}
+	web  = cluster.Name{Namespace: "default", Name: "web"}
+	webs = map[cluster.Name]*cluster.Service{web: {Name: web, UID: "uid"}}
 )
 
+// announcing is a report that the Service's VIP is announced, by the ways.
 func announcing(vias ...plan.Via) vipReport {
-	v := vipReport{services: web, via: map[plan.Via]string{}, why: map[plan.Via]plan.Reason{}}
+	v := vipReport{services: []cluster.Name{web}}
 	for _, via := range vias {
-		v.via[via] = "eth0"
+		v.ways = append(v.ways, wayReport{via: via, where: "eth0"})
 	}
 	return v
 }
+
+// seen is an observation of vipA and, if there are two, vipB.
+func seen(vips ...vipReport) observation {
+	o := observation{services: webs}
+	for i, v := range vips {
+		v.addr = []netip.Addr{vipA, vipB}[i]
+		o.vips = append(o.vips, v)
+	}
+	return o
+}
+
+func (o observation) with(peers map[string]peerReport) observation {
+	o.peers = peers
+	return o
+}
+
+func (o observation) look() observation { return o }
 
 func events(r *record.FakeRecorder) (out []string) {
 	for {
@@ -199,14 +218,14 @@ func TestReporter(t *testing.T) {
 		ended := make(chan struct{})
 		go func() { r.run(ctx); close(ended) }()
 		now := func(o observation) {
-			r.set(o)
+			r.set(o.look)
 			time.Sleep(time.Second)
 			synctest.Wait()
 		}
 
 		moved := announcing()
-		moved.why[plan.ARP] = plan.Reason{Code: plan.NotOwner, Text: "node n2 owns it"}
-		now(observation{vips: map[netip.Addr]vipReport{vipA: announcing(plan.ARP), vipB: moved}})
+		moved.ways = []wayReport{{via: plan.ARP, why: plan.Reason{Code: plan.NotOwner, Text: "node n2 owns it"}}}
+		now(seen(announcing(plan.ARP), moved))
 		check(t, "what an earlier agent left", f.take(), "BGPPeer old []", "IPPool mended []")
 		time.Sleep(inherit)
 		synctest.Wait()
@@ -214,7 +233,7 @@ func TestReporter(t *testing.T) {
 		check(t, "Events", events(recorder), "Normal NotAnnouncing node n1 no longer announces 192.0.2.2 by ARP: node n2 owns it")
 
 		up := peerReport{state: "Established", since: time.Now(), prefixesSent: 1}
-		o := observation{vips: map[netip.Addr]vipReport{vipA: announcing(plan.ARP, plan.BGPRoute)}, peers: map[string]peerReport{"tor": up}}
+		o := seen(announcing(plan.ARP, plan.BGPRoute)).with(map[string]peerReport{"tor": up})
 		now(o)
 		check(t, "a session came up", f.take(), `BGPPeer tor [n1 Established 1 ""]`, "VIP 192.0.2.1 [n1 ARP n1 BGP]")
 		check(t, "Events", events(recorder), "Normal Announcing node n1 announces 192.0.2.1 by BGP to eth0")
@@ -223,19 +242,20 @@ func TestReporter(t *testing.T) {
 
 		// Counts wait, errors do not.
 		up.prefixesSent = 2
-		now(observation{vips: o.vips, peers: map[string]peerReport{"tor": up}})
+		now(o.with(map[string]peerReport{"tor": up}))
 		up.prefixesSent = 3
-		now(observation{vips: o.vips, peers: map[string]peerReport{"tor": up}})
+		now(o.with(map[string]peerReport{"tor": up}))
 		check(t, "a count", f.take())
 		time.Sleep(countPause)
 		synctest.Wait()
 		check(t, "a count, later", f.take(), `BGPPeer tor [n1 Established 3 ""]`)
 		lost := peerReport{state: "Active", lastError: "no route"}
-		now(observation{vips: o.vips, peers: map[string]peerReport{"tor": lost}})
+		now(o.with(map[string]peerReport{"tor": lost}))
 		check(t, "an error", f.take(), `BGPPeer tor [n1 Active 0 "no route"]`)
 
 		// A pool that holds the node's own address.
-		own := observation{vips: o.vips, peers: map[string]peerReport{"tor": lost}, own: map[string][]v1alpha1.NodeAddress{"bad": {{Node: "n1", Address: "192.0.2.1", Use: v1alpha1.UseGateway}}}}
+		own := o.with(map[string]peerReport{"tor": lost})
+		own.own = map[string][]v1alpha1.NodeAddress{"bad": {{Node: "n1", Address: "192.0.2.1", Use: v1alpha1.UseGateway}}}
 		now(own)
 		now(own)
 		check(t, "an address of its own", f.take(), "IPPool bad [n1 192.0.2.1 Gateway]")
@@ -245,8 +265,8 @@ func TestReporter(t *testing.T) {
 
 		// While the API is down the newest observation waits.
 		f.setDown(true)
-		now(observation{vips: map[netip.Addr]vipReport{vipA: announcing(plan.BGPRoute)}})
-		now(observation{vips: map[netip.Addr]vipReport{vipA: announcing(plan.ARP), vipB: announcing(plan.ARP)}})
+		now(seen(announcing(plan.BGPRoute)))
+		now(seen(announcing(plan.ARP), announcing(plan.ARP)))
 		f.setDown(false)
 		time.Sleep(retryMax)
 		synctest.Wait()
@@ -257,7 +277,7 @@ func TestReporter(t *testing.T) {
 		none := announcing()
 		none.nobody = plan.Reason{Code: plan.NoEndpoints, Text: "Service default/web has no ready endpoint"}
 		for range 2 {
-			now(observation{vips: map[netip.Addr]vipReport{vipA: announcing(plan.ARP), vipB: none}})
+			now(seen(announcing(plan.ARP), none))
 		}
 		check(t, "Events at once", events(recorder),
 			"Normal NotAnnouncing node n1 no longer announces 192.0.2.2 by ARP: Service default/web has no ready endpoint")
@@ -270,6 +290,43 @@ func TestReporter(t *testing.T) {
 		cancel()
 		<-ended
 		check(t, "at the end", f.take())
+	})
+}
+
+// Many VIPs that move at once are written a few at a time, and not before they have moved.
+func TestManyMove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeAPI{}
+		r := newReporter(Config{Node: "n1", Seamark: f.client(), Log: slog.New(slog.DiscardHandler)})
+		go r.run(t.Context())
+		step := func(o observation) (perRound []int) {
+			r.set(o.look)
+			for range 5 {
+				time.Sleep(pause - time.Millisecond)
+				synctest.Wait()
+				early := len(f.take())
+				time.Sleep(minInterval + time.Millisecond)
+				synctest.Wait()
+				perRound = append(perRound, early, len(f.take()))
+			}
+			return perRound
+		}
+		taken, given := seen(), seen()
+		addr := vipA
+		for range 2*batch + 3 {
+			v := announcing(plan.ARP)
+			v.addr = addr
+			taken.vips = append(taken.vips, v)
+			given.vips = append(given.vips, vipReport{addr: addr, services: v.services})
+			addr = addr.Next()
+		}
+		want := []int{0, batch, 0, batch, 0, 3, 0, 0, 0, 0}
+		if got := step(taken); !slices.Equal(got, want) {
+			t.Errorf("taken: %v writes, want %v", got, want)
+		}
+		if got := step(given); !slices.Equal(got, want) {
+			t.Errorf("given away: %v writes, want %v", got, want)
+		}
 	})
 }
 
@@ -288,16 +345,16 @@ func TestRestartIsNotSeen(t *testing.T) {
 		recorder := record.NewFakeRecorder(100)
 		r := newReporter(Config{Node: "n1", Seamark: f.client(), Recorder: recorder, Log: slog.New(slog.DiscardHandler)})
 		go r.run(t.Context())
-		step := func(v vipReport, state string) {
-			r.set(observation{vips: map[netip.Addr]vipReport{vipA: v}, peers: map[string]peerReport{"tor": {state: state, since: time.Now()}}})
+		step := func(o observation, state string) {
+			r.set(o.with(map[string]peerReport{"tor": {state: state, since: time.Now()}}).look)
 			time.Sleep(3 * time.Second)
 			synctest.Wait()
 		}
-		step(announcing(), "Idle")
-		step(announcing(plan.ARP), "Active")
+		step(seen(announcing()), "Idle")
+		step(seen(announcing(plan.ARP)), "Active")
 		check(t, "while sessions come up", f.take())
-		dup := announcing(plan.ARP, plan.BGPRoute)
-		dup.duplicate = l2.Duplicate{Addr: vipA, MAC: plan.MAC{2, 0, 0, 0, 0, 9}}
+		dup := seen(announcing(plan.ARP, plan.BGPRoute))
+		dup.duplicates = map[netip.Addr]l2.Duplicate{vipA: {Addr: vipA, MAC: plan.MAC{2, 0, 0, 0, 0, 9}}}
 		step(dup, "Established")
 		check(t, "when all is as before", f.take(), `BGPPeer tor [n1 Established 0 ""]`)
 		time.Sleep(time.Minute)
@@ -312,14 +369,17 @@ func TestDuplicateIsReported(t *testing.T) {
 		f, recorder := &fakeAPI{}, record.NewFakeRecorder(100)
 		r := newReporter(Config{Node: "n1", Seamark: f.client(), Recorder: recorder, Log: slog.New(slog.DiscardHandler)})
 		go r.run(t.Context())
-		step := func(d l2.Duplicate) {
-			v := announcing(plan.ARP)
-			v.duplicate = d
-			r.set(observation{vips: map[netip.Addr]vipReport{vipA: v}})
+		step := func(d ...l2.Duplicate) {
+			o := seen(announcing(plan.ARP))
+			o.duplicates = map[netip.Addr]l2.Duplicate{}
+			for _, d := range d {
+				o.duplicates[d.Addr] = d
+			}
+			r.set(o.look)
 			time.Sleep(time.Second)
 			synctest.Wait()
 		}
-		step(l2.Duplicate{})
+		step()
 		f.take()
 		events(recorder)
 		for range 3 {
@@ -327,7 +387,7 @@ func TestDuplicateIsReported(t *testing.T) {
 		}
 		check(t, "status", f.take(), "VIP 192.0.2.1 [n1 ARP n1 duplicate 02:00:00:00:00:09]")
 		check(t, "Events", events(recorder), "Warning DuplicateAddress 192.0.2.1 is used by another station as well: node n1 sees it at 02:00:00:00:00:09 on eth0, which is none of the cluster's nodes; take the address away from it, or out of the pool")
-		step(l2.Duplicate{})
+		step()
 		check(t, "when it is over", f.take(), "VIP 192.0.2.1 [n1 ARP]")
 	})
 }
@@ -341,13 +401,14 @@ func TestAnnouncedElsewhere(t *testing.T) {
 		go r.run(t.Context())
 		none := announcing()
 		none.nobody = plan.Reason{Code: plan.NoSubnet, Text: "no interface"}
-		o := observation{vips: map[netip.Addr]vipReport{vipA: none}, ready: map[string]bool{"n2": true}}
-		r.set(o)
+		o := seen(none)
+		o.ready = map[string]bool{"n2": true}
+		r.set(o.look)
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		check(t, "while n2 announces it", events(recorder))
 		o.ready = nil
-		r.set(o)
+		r.set(o.look)
 		time.Sleep(2 * nobodyMax)
 		synctest.Wait()
 		check(t, "after n2 has gone", events(recorder), "Warning NotAnnounced 192.0.2.1 is not announced: no interface")

@@ -70,8 +70,10 @@ const (
 	// them; burst is free before.
 	share = 0.0125
 	burst = 100 * time.Millisecond
-	// hurry is the least time between two runs that did not wait for that.
-	hurry = time.Second
+	// hurries is how many runs in each hurry do not wait for that, because a node was lost: on several segments, one of each
+	// family at least, it is lost at slightly different moments.
+	hurries = 8
+	hurry   = time.Second
 	// resync is the longest time between two: drivers mend what was changed behind their back.
 	resync = time.Minute
 	// The delay after an error doubles from retryMin to retryMax.
@@ -99,8 +101,8 @@ type Speaker struct {
 	synced           atomic.Bool
 	// keyless is true as long as there is no key for heartbeats.
 	keyless atomic.Bool
-	// hurried is when the loop last ran at once because a node was lost.
-	hurried time.Time
+	// hurried are the last times that the loop ran at once because a node was lost.
+	hurried [hurries]time.Time
 	// told are the drivers' errors that were logged, by driver.
 	told map[string]string
 }
@@ -224,7 +226,7 @@ func (s *Speaker) loop(ctx context.Context) {
 				delay = min(2*delay, retryMax)
 			}
 			s.members.set(snap, plan.SegmentsOf(ifaces))
-			s.report.set(s.observe(snap, current))
+			s.report.set(s.observer(snap, current))
 			s.metrics.observe(current, time.Since(start))
 			s.synced.Store(true)
 		})
@@ -237,9 +239,9 @@ func (s *Speaker) loop(ctx context.Context) {
 				return
 			// These change what there is to report, and nothing else.
 			case <-s.bgp.Changed():
-				s.observeAgain(current)
+				signal(s.report.wake)
 			case <-s.observed:
-				s.observeAgain(current)
+				signal(s.report.wake)
 			case <-s.cfg.Source.Changed():
 				again = true
 			case <-s.segments.Changed():
@@ -268,14 +270,15 @@ func (s *Speaker) rest(ctx context.Context, d time.Duration) bool {
 		return ctx.Err() == nil
 	}
 	lost := s.segments.Lost()
-	if time.Since(s.hurried) < hurry {
+	if time.Since(s.hurried[0]) < hurry {
 		lost = nil
 	}
 	select {
 	case <-ctx.Done():
 		return false
 	case <-lost:
-		s.hurried = time.Now()
+		copy(s.hurried[:], s.hurried[1:])
+		s.hurried[hurries-1] = time.Now()
 	case <-time.After(d):
 	}
 	return true
@@ -288,13 +291,10 @@ func (s *Speaker) facts(snap *cluster.Snapshot, ifaces []plan.Interface, now tim
 	}
 }
 
-func (s *Speaker) observe(snap *cluster.Snapshot, p plan.Plan) observation {
-	return observe(s.cfg.Node, snap, p, made{s.bgp.Status(), s.bfd.Status(), s.segments.Grants(), s.l2.Duplicates()})
-}
-
-func (s *Speaker) observeAgain(p plan.Plan) {
-	if snap := s.cfg.Source.Snapshot(); snap != nil {
-		s.report.set(s.observe(snap, p))
+// observer returns what observes what has become of a plan by then.
+func (s *Speaker) observer(snap *cluster.Snapshot, p plan.Plan) func() observation {
+	return func() observation {
+		return observe(s.cfg.Node, snap, p, made{s.bgp.Status(), s.bfd.Status(), s.segments.Grants(), s.l2.Duplicates()})
 	}
 }
 
