@@ -35,12 +35,23 @@ func (s *Snapshot) VIPsOf(svc *Service) []netip.Addr {
 	}
 	var vips []netip.Addr
 	for _, ip := range svc.IngressIPs {
-		if v := s.VIPs[ip]; v != nil && slices.Contains(v.Services, svc.Name) {
+		if s.grants(svc, ip) {
 			vips = append(vips, ip)
 		}
 	}
 	slices.SortFunc(vips, netip.Addr.Compare)
 	return slices.Compact(vips)
+}
+
+// HasVIP reports whether an address is one of VIPsOf.
+func (s *Snapshot) HasVIP(svc *Service, ip netip.Addr) bool {
+	return svc.Type == LoadBalancer && slices.Contains(svc.IngressIPs, ip) && s.grants(svc, ip)
+}
+
+// grants reports whether there is a VIP object that gives an address to the Service.
+func (s *Snapshot) grants(svc *Service, ip netip.Addr) bool {
+	v := s.VIPs[ip]
+	return v != nil && slices.Contains(v.Services, svc.Name)
 }
 
 // GrantsOf returns the VIPs that the Service may be served at, sorted by address: those of VIPsOf. Which of its ports it has

@@ -10,7 +10,7 @@ import (
 
 // contest is what becomes of a VIP on its segment.
 type contest struct {
-	net subnet
+	net *subnet
 	// unfit says why this node cannot have it, whoever owns it; a code of NoSubnet or SubnetAddress: there is no contest.
 	unfit      Reason
 	candidates []elect.Candidate
@@ -66,9 +66,9 @@ func (b *builder) electOwners(uses []use) []LAN {
 		subnet := u.net.prefix
 		e := elections[subnet]
 		if e == nil {
-			e = &election{}
+			e = &election{items: make([]elect.Item, 0, len(uses)-i), uses: make([]*use, 0, len(uses)-i)}
 			elections[subnet] = e
-			lans[subnet] = b.lan(u.net)
+			lans[subnet] = b.lan(*u.net)
 		}
 		e.items = append(e.items, elect.Item{Addr: u.addr, Candidates: u.candidates, Holder: b.facts.Segments[subnet].Holders[u.addr]})
 		e.uses = append(e.uses, u)

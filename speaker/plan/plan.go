@@ -23,27 +23,63 @@ func Build(snap *cluster.Snapshot, facts Facts) Plan {
 		uses[i] = b.use(vip)
 	}
 	plan.LANs = b.electOwners(uses)
+	ways := b.reserve(&plan, uses)
 	for i := range uses {
 		u := &uses[i]
 		d := Decision{VIP: u.addr, Services: u.services, Reason: u.reason}
 		if u.inUse && !u.pool.Silent {
 			plan.Ping.VIPs = append(plan.Ping.VIPs, u.addr)
 		}
+		first := len(ways)
 		if d.Reason.Code == "" && u.pool.ARP != nil {
 			way, l2 := b.layer2(u)
 			if way.Announced {
 				plan.L2 = append(plan.L2, l2)
 			}
-			d.Ways = append(d.Ways, way)
+			ways = append(ways, way)
 		}
 		if d.Reason.Code == "" && u.pool.BGP != nil {
-			d.Ways = append(d.Ways, b.bgp(u, plan.BGP.Peers))
+			ways = append(ways, b.bgp(u, plan.BGP.Peers))
+		}
+		if len(ways) > first {
+			d.Ways = ways[first:len(ways):len(ways)]
 		}
 		d.Reporter = b.reporter(u, &d)
 		plan.Decisions = append(plan.Decisions, d)
 	}
 	plan.BGP.Routes = b.routes.sorted()
 	return plan
+}
+
+// reserve makes room in the plan for what there will be about the VIPs, and returns the room for their ways: there may be
+// many, and the plan is made often.
+func (b *builder) reserve(p *Plan, uses []use) []Way {
+	ways, own, pinged := 0, 0, 0
+	for i := range uses {
+		u := &uses[i]
+		if u.inUse && !u.pool.Silent {
+			pinged++
+		}
+		if u.reason.Code != "" {
+			continue
+		}
+		if u.owner == b.facts.Node {
+			own++
+		}
+		if u.pool.ARP != nil {
+			ways++
+		}
+		if u.pool.BGP != nil {
+			ways++
+		}
+	}
+	if own > 0 {
+		p.L2 = make([]L2, 0, own)
+	}
+	if pinged > 0 {
+		p.Ping.VIPs = make([]netip.Addr, 0, pinged)
+	}
+	return make([]Way, 0, ways)
 }
 
 // builder holds what is worked out once for all VIPs.
@@ -152,7 +188,7 @@ func (b *builder) use(vip *cluster.VIP) use {
 		return u
 	}
 
-	var serving []cluster.Name
+	serving := 0
 	for _, name := range vip.Services {
 		svc := b.snap.Services[name]
 		rank, why := b.suffices(svc, name, vip.Address)
@@ -160,7 +196,7 @@ func (b *builder) use(vip *cluster.VIP) use {
 			u.inUse = true
 		}
 		if rank == rankServing {
-			serving = append(serving, name)
+			serving++
 			if svc.ExternalLocal {
 				u.local = append(u.local, name)
 			} else {
@@ -171,8 +207,14 @@ func (b *builder) use(vip *cluster.VIP) use {
 			u.reason = why
 		}
 	}
-	if len(serving) > 0 {
-		u.services, u.reason = serving, Reason{}
+	if serving > 0 {
+		u.reason = Reason{}
+	}
+	if 0 < serving && serving < len(vip.Services) {
+		u.services = slices.DeleteFunc(slices.Clone(vip.Services), func(name cluster.Name) bool {
+			rank, _ := b.suffices(b.snap.Services[name], name, vip.Address)
+			return rank != rankServing
+		})
 	}
 	return u
 }
@@ -192,10 +234,11 @@ func (b *builder) suffices(svc *cluster.Service, name cluster.Name, addr netip.A
 		why = because(ServiceNotFound, "Service %s does not exist", name)
 	case svc.Type != cluster.LoadBalancer:
 		why = because(NotLoadBalancer, "Service %s is not of type LoadBalancer", name)
-	case !slices.Contains(b.snap.VIPsOf(svc), addr):
+	case !b.snap.HasVIP(svc, addr):
 		why = because(NotInStatus, "the status of Service %s does not have it", name)
 	case !b.snap.HasEndpoint(name):
-		why = because(NoEndpoints, "Service %s has no ready endpoint", name)
+		// There may be ten thousand of these: no more is made than the text.
+		why = Reason{NoEndpoints, "Service " + name.Namespace + "/" + name.Name + " has no ready endpoint"}
 	default:
 		return rankServing, Reason{}
 	}

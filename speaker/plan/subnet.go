@@ -58,7 +58,7 @@ func broadcastOf(p netip.Prefix) netip.Addr {
 
 // subnetFor finds the subnet that the VIP lies in, on an interface that its pool allows. With a reason other than NoSubnet,
 // other nodes may still have the address there.
-func (b *builder) subnetFor(u *use) (subnet, Reason) {
+func (b *builder) subnetFor(u *use) (*subnet, Reason) {
 	var forbidden *subnet
 	for i := range b.subnets {
 		s := &b.subnets[i]
@@ -70,15 +70,15 @@ func (b *builder) subnetFor(u *use) (subnet, Reason) {
 		case !allows(u.pool.ARP, name):
 			forbidden = cmp.Or(forbidden, s)
 		case u.addr == s.network || u.addr == s.broadcast:
-			return *s, because(SubnetAddress, "it is the network or broadcast address of %s on %s", s.prefix, name)
+			return s, because(SubnetAddress, "it is the network or broadcast address of %s on %s", s.prefix, name)
 		case !s.iface.Up:
-			return *s, because(InterfaceDown, "interface %s of node %s is down", name, b.facts.Node)
+			return s, because(InterfaceDown, "interface %s of node %s is down", name, b.facts.Node)
 		default:
-			return *s, Reason{}
+			return s, Reason{}
 		}
 	}
 	if forbidden != nil {
-		return *forbidden, because(InterfaceNotAllowed, "IPPool %s does not name interface %s of node %s, the one whose subnet it is in", u.pool.Name, forbidden.iface.Name, b.facts.Node)
+		return forbidden, because(InterfaceNotAllowed, "IPPool %s does not name interface %s of node %s, the one whose subnet it is in", u.pool.Name, forbidden.iface.Name, b.facts.Node)
 	}
-	return subnet{}, because(NoSubnet, "no interface of node %s has a subnet that it is in", b.facts.Node)
+	return nil, because(NoSubnet, "no interface of node %s has a subnet that it is in", b.facts.Node)
 }

@@ -28,7 +28,7 @@ func (d *Driver) Facts(vips map[netip.Addr]*cluster.VIP) map[netip.Prefix]plan.S
 func (p *part) facts(self string, vips map[netip.Addr]*cluster.VIP) plan.Segment {
 	v := p.segment.View()
 	out := plan.Segment{
-		Members: make(map[string]plan.Member, len(v.Nodes)), Holders: map[netip.Addr]string{}, Contenders: map[netip.Addr]string{},
+		Members: make(map[string]plan.Member, len(v.Nodes)), Holders: make(map[netip.Addr]string, len(v.Holders)), Contenders: map[netip.Addr]string{},
 		Blind: len(v.Nodes) > liveness.MaxAcceptors,
 	}
 	for _, n := range v.Nodes {
@@ -40,7 +40,10 @@ func (p *part) facts(self string, vips map[netip.Addr]*cluster.VIP) plan.Segment
 	}
 	if !out.Blind {
 		for a := range vips {
-			if h, ok := v.Holders[liveness.AddressOf(a)]; ok && p.subnet.Contains(a) {
+			if !p.subnet.Contains(a) {
+				continue
+			}
+			if h, ok := v.Holders[liveness.AddressOf(a)]; ok {
 				out.Holders[a] = h
 			}
 		}
@@ -74,7 +77,11 @@ type Grant struct {
 func (d *Driver) Grants() map[netip.Addr]Grant {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	out := map[netip.Addr]Grant{}
+	n := 0
+	for _, p := range d.parts {
+		n += len(p.segment.View().Addresses)
+	}
+	out := make(map[netip.Addr]Grant, n)
 	for _, p := range d.sorted() {
 		v := p.segment.View()
 		lacks := lacking(v)
