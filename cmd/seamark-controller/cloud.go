@@ -30,6 +30,10 @@ import (
 // addressController is the name of what package provider does beside the service controller.
 const addressController = "seamark-address-controller"
 
+// eventCache is of how many objects client-go remembers the Events that were told, to count those that come again. Its 4096 take
+// ten megabytes where there are as many Services.
+const eventCache = 512
+
 // newCloud returns what makes the provider, for Services without class and of the class that the flag names when it is
 // called, and has it read everything until ctx ends: a replica that leads later is then ready for it. It has no way to return
 // an error; there is none after preflightChecks has connected with the same configuration.
@@ -52,7 +56,7 @@ func newProvider(c *config.CompletedConfig, class string) (*provider.Provider, e
 	if err != nil {
 		return nil, err
 	}
-	events := record.NewBroadcaster()
+	events := record.NewBroadcaster(record.WithCorrelatorOptions(record.CorrelatorOptions{LRUCacheSize: eventCache}))
 	events.StartRecordingToSink(&v1core.EventSinkImpl{Interface: c.VersionedClient.CoreV1().Events("")})
 	p, err := provider.New(provider.Config{
 		Kube:    c.VersionedClient,

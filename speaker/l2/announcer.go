@@ -34,10 +34,11 @@ type notice uint8
 const (
 	// toGateways tells the default gateways, one frame for each.
 	toGateways notice = iota
-	// toAll tells everybody, in each form that somebody may need.
+	// toAll tells everybody, in the form that nearly everybody takes.
 	toAll
-	// again tells everybody in one form: a reminder.
-	again
+	// asReply tells everybody in another form, if there is one, for those who take only that. It comes after toAll about all
+	// addresses: those that wait for their first notice would wait for twice as long.
+	asReply
 	// probe asks whether anybody else has the address.
 	probe
 )
@@ -99,7 +100,7 @@ func newAnnouncer(owned func() respond.Owned, w wire, b *bucket, review func() [
 // take has the addresses announced now and at the later moments. It does not wait for it.
 func (a *announcer) take(addrs []netip.Addr) {
 	now := time.Now()
-	b := &batch{addrs: addrs, notices: []notice{toGateways, toAll}}
+	b := &batch{addrs: addrs, notices: []notice{toGateways, toAll, asReply}}
 	for _, d := range repeats {
 		b.due = append(b.due, now.Add(d))
 	}
@@ -180,7 +181,7 @@ func (a *announcer) refresh() {
 		addrs = append(addrs, addr)
 	}
 	if len(addrs) > 0 {
-		a.passes = append(a.passes, &pass{notice: toGateways, addrs: addrs}, &pass{notice: again, addrs: addrs})
+		a.passes = append(a.passes, &pass{notice: toGateways, addrs: addrs}, &pass{notice: toAll, addrs: addrs})
 	}
 	if len(doubtful) > 0 {
 		a.passes = append(a.passes, &pass{notice: probe, addrs: doubtful})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -41,13 +42,13 @@ func (w *fakeWire) count(notices ...notice) (sum int) {
 }
 
 func (w *fakeWire) prepare(n notice) int {
-	return [...]int{toGateways: w.gateways, toAll: 2, again: 1, probe: 1}[n]
+	return [...]int{toGateways: w.gateways, toAll: 1, asReply: 1, probe: 1}[n]
 }
 
 func (w *fakeWire) send(n notice, addrs []netip.Addr) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	name := [...]string{toGateways: "gw", toAll: "all", again: "again", probe: "probe"}[n]
+	name := [...]string{toGateways: "gw", toAll: "all", asReply: "reply", probe: "probe"}[n]
 	for _, a := range addrs {
 		w.got = append(w.got, fmt.Sprintf("%s %s@%s", name, a, time.Since(w.start).Round(10*time.Millisecond)))
 	}
@@ -94,9 +95,9 @@ func TestAnnouncer(t *testing.T) {
 		x.sleep(time.Minute)
 		var want []string
 		for _, s := range []string{"1@0s", "1@1s", "2@2s", "1@3s", "2@3s", "2@5s", "2@12s"} {
-			want = append(want, "gw 192.0.2."+s, "all 192.0.2."+s)
+			want = append(want, "gw 192.0.2."+s, "all 192.0.2."+s, "reply 192.0.2."+s)
 		}
-		want = append(want, "gw 192.0.2.2@1m0s", "again 192.0.2.2@1m0s", "probe 192.0.2.2@1m0s")
+		want = append(want, "gw 192.0.2.2@1m0s", "all 192.0.2.2@1m0s", "probe 192.0.2.2@1m0s")
 		if !slices.Equal(x.wire.lines(), want) {
 			t.Errorf("got  %q\nwant %q", x.wire.lines(), want)
 		}
@@ -112,7 +113,10 @@ func TestAnnouncerStartsOver(t *testing.T) {
 		x.sleep(500 * time.Millisecond)
 		x.take([]netip.Addr{a})
 		x.sleep(20 * time.Second)
-		want := []string{"all 192.0.2.1@0s", "all 192.0.2.1@500ms", "all 192.0.2.1@1.5s", "all 192.0.2.1@3.5s", "all 192.0.2.1@10.5s"}
+		var want []string
+		for _, at := range []string{"0s", "500ms", "1.5s", "3.5s", "10.5s"} {
+			want = append(want, "all 192.0.2.1@"+at, "reply 192.0.2.1@"+at)
+		}
 		if !slices.Equal(x.wire.lines(), want) {
 			t.Errorf("got  %q\nwant %q", x.wire.lines(), want)
 		}
@@ -162,11 +166,12 @@ func TestPace(t *testing.T) {
 		x := runAnnouncer(t, 2, owned)
 		x.take(addrs)
 		x.sleep(time.Millisecond)
-		if g, a := x.wire.count(toGateways), x.wire.count(toAll); g != 2000 || a != 2000 {
-			t.Errorf("%d frames to gateways and %d to all are sent at once", g, a)
+		if g, a, r := x.wire.count(toGateways), x.wire.count(toAll), x.wire.count(asReply); g != 2000 || a != 1000 || r != 1000 {
+			t.Errorf("%d frames to gateways, %d to all and %d as replies are sent at once", g, a, r)
 		}
-		if !slices.IsSortedFunc(x.wire.lines(), func(a, b string) int { return int(b[0]) - int(a[0]) }) {
-			t.Error("the gateways are not first")
+		order := func(line string) int { return strings.Index("gar", line[:1]) }
+		if !slices.IsSortedFunc(x.wire.lines(), func(a, b string) int { return order(a) - order(b) }) {
+			t.Error("they are not in the order gateways, all, replies")
 		}
 		x.sleep(1500 * time.Millisecond) // amid the repeats
 		before := len(x.wire.lines())
@@ -176,7 +181,7 @@ func TestPace(t *testing.T) {
 			t.Errorf("an address that was just taken waits: %q", got)
 		}
 		x.sleep(time.Minute)
-		total := x.wire.count(toGateways, toAll, again, probe)
+		total := x.wire.count(toGateways, toAll, asReply, probe)
 		if limit := DefaultBurst + 62*DefaultRate; total > limit {
 			t.Errorf("%d frames in a minute, at most %d", total, limit)
 		}

@@ -179,7 +179,7 @@ func BenchmarkGratuitous_10000_VIPs(b *testing.B) {
 	v := &voice{listener: l, out: l.socket.sender(true)}
 	b.ReportAllocs()
 	for b.Loop() {
-		v.send(again, addrs)
+		v.send(toAll, addrs)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/10000, "ns/frame")
 }

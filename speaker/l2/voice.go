@@ -19,8 +19,8 @@ func (v *voice) prepare(n notice) int {
 	case n == toGateways:
 		v.stations = v.gatewayStations()
 		return len(v.stations)
-	case n == toAll && v.proto == arp:
-		return 2
+	case n == asReply && v.proto == ndp:
+		return 0
 	default:
 		return 1
 	}
@@ -42,7 +42,7 @@ func (v *voice) send(n notice, addrs []netip.Addr) int {
 }
 
 // most is the highest number of frames for one address.
-func (v *voice) most() int { return max(2, len(v.stations)) }
+func (v *voice) most() int { return max(1, len(v.stations)) }
 
 func (v *voice) flush() int {
 	sent, failed := v.out.flush()
@@ -68,10 +68,9 @@ func (v *voice) put(n notice, a netip.Addr) {
 		out.add(packet.AppendDetection(out.next(), mac, a))
 	case v.proto == ndp:
 		out.add(packet.AppendUnsolicited(out.next(), mac, a))
+	case n == asReply:
+		out.add(packet.AppendGratuitousReply(out.next(), mac, a))
 	default:
 		out.add(packet.AppendGratuitousRequest(out.next(), mac, a))
-		if n == toAll {
-			out.add(packet.AppendGratuitousReply(out.next(), mac, a))
-		}
 	}
 }
