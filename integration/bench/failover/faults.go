@@ -75,6 +75,8 @@ func (w *world) inflict(ctx context.Context, f fault) error {
 		if err := flows.steady(ctx, w, time.Now()); err != nil {
 			return fmt.Errorf("after the fault: %w", err)
 		}
+		first, _ := flows.worst(hit.Add(-100 * time.Millisecond))
+		end := time.Now()
 		if err := f.undo(ctx, victim); err != nil {
 			return err
 		}
@@ -85,7 +87,8 @@ func (w *world) inflict(ctx context.Context, f fault) error {
 		ms := float64(gap.Microseconds()) / 1000
 		gaps, lostAll = append(gaps, ms), lostAll+lost
 		w.sample(f.name, i, ms, lost)
-		w.log.printf("%s %d of %d: %s: no answer for %.0f ms, %d lost", f.name, i+1, f.times, victim, ms, lost)
+		second, _ := flows.worst(end)
+		w.log.printf("%s %d of %d: %s: no answer for %d ms, and %d ms after the end of the fault, %d lost", f.name, i+1, f.times, victim, first.Milliseconds(), second.Milliseconds(), lost)
 	}
 	if f.observed {
 		answers, err := stop()

@@ -312,13 +312,14 @@ func (s *Segment) proceed(now liveness.Time) {
 	}
 }
 
-// publish makes the View anew. It takes no more than a tenth of the time, however many addresses there are.
+// publish makes the View anew. It takes no more than a quarter of the time, however many addresses there are; more would be in
+// the way of heartbeats, and less would keep addresses that were taken over from being announced.
 func (s *Segment) publish(now liveness.Time) {
 	v := s.run.member.View()
 	s.view.Store(v)
 	signal(s.changed)
 	took := Now().Sub(now)
-	s.run.viewAt = now.Add(max(10*took, time.Millisecond))
+	s.run.viewAt = now.Add(max(4*took, time.Millisecond))
 }
 
 // send puts heartbeats on the link. The lock is held.
