@@ -132,11 +132,13 @@ func (r *reporter) work(ctx context.Context) {
 	defer retry.Stop()
 	loaded := false
 	pacer := pace.New(share, burst)
+	var seen *observation // nil: it is out of date
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-r.wake:
+			seen = nil
 		case <-retry.C:
 		}
 		if !sleep(ctx, pause) {
@@ -148,12 +150,13 @@ func (r *reporter) work(ctx context.Context) {
 			err = r.load(ctx)
 			loaded = err == nil
 		}
-		r.mu.Lock()
-		look := r.look
-		r.mu.Unlock()
 		var used time.Duration
-		if loaded && look != nil {
-			used = cputime.Of(func() { again, err = r.write(ctx, look()) })
+		if loaded {
+			used = cputime.Of(func() {
+				if seen = r.see(seen); seen != nil {
+					again, err = r.write(ctx, *seen)
+				}
+			})
 		}
 		text := ""
 		switch {
@@ -177,6 +180,25 @@ func (r *reporter) work(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// see returns what there is to report: what was seen last, if there is nothing new; nil before the first set.
+func (r *reporter) see(last *observation) *observation {
+	select {
+	case <-r.wake:
+	default:
+		if last != nil {
+			return last
+		}
+	}
+	r.mu.Lock()
+	look := r.look
+	r.mu.Unlock()
+	if look == nil {
+		return nil
+	}
+	o := look()
+	return &o
 }
 
 // load reads the entries that this node wrote in an earlier life.

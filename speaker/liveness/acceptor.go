@@ -93,7 +93,7 @@ func (m *Member) assign(v AddressID, s *seat) {
 		s.holder = s.best(v, Claiming, 0)
 	}
 	if s.holder != before {
-		m.changed = true
+		m.changed, m.reseated = true, true
 	}
 	for _, w := range s.wanters {
 		verdict := verdictValue{}

@@ -71,10 +71,12 @@ type Member struct {
 
 	// changed: the View is not up to date any more. heals counts returns of nodes that were silent.
 	changed bool
-	heals   uint64
-	twin    Time
-	sameID  bool
-	view    *View
+	// reseated: its Holders neither.
+	reseated bool
+	heals    uint64
+	twin     Time
+	sameID   bool
+	view     *View
 }
 
 // New returns a Member that has no members and wants nothing.
@@ -129,6 +131,7 @@ func (m *Member) SetMembers(now Time, names []string) {
 		m.names[id] = n
 		ids = append(ids, id)
 	}
+	m.reseated = true // names may be known now
 	slices.Sort(ids)
 	m.wanted = slices.Compact(ids)
 	m.adopt(now)
@@ -162,6 +165,7 @@ func (m *Member) adopt(now Time) {
 // electoratesChanged numbers the acceptors anew, and whatever hangs on the numbers.
 func (m *Member) electoratesChanged(now Time) {
 	clear(m.slots)
+	m.reseated = true
 	m.voters, m.selfSlot = m.voters[:0], -1
 	for _, p := range m.order {
 		p.slot = -1

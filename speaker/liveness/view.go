@@ -177,14 +177,24 @@ func (m *Member) build() *View {
 	for _, o := range m.owned {
 		v.Addresses = append(v.Addresses, m.addressView(o))
 	}
-	v.Holders = make(map[AddressID]string, len(m.seats.at))
-	for id, s := range m.seats.at {
-		if s.holder != 0 && m.selfSlot >= 0 {
-			v.Holders[id] = m.names[s.holder]
-		}
-	}
+	v.Holders = m.holders()
 	v.Problems = m.problems(heard)
 	return v
+}
+
+// holders returns those of a View. It is the map of the last View as long as nothing in it has changed: there may be ten thousand.
+func (m *Member) holders() map[AddressID]string {
+	if !m.reseated && m.view != nil {
+		return m.view.Holders
+	}
+	m.reseated = false
+	out := make(map[AddressID]string, len(m.seats.at))
+	for id, s := range m.seats.at {
+		if s.holder != 0 && m.selfSlot >= 0 {
+			out[id] = m.names[s.holder]
+		}
+	}
+	return out
 }
 
 func (m *Member) hears(id NodeID) bool {

@@ -351,18 +351,27 @@ func candidates(v *liveness.View) []string {
 // gained returns the addresses that are held and of another generation than at the last look.
 func (p *part) gained(v *liveness.View) []netip.Addr {
 	var out []netip.Addr
-	held := make(map[netip.Addr]uint64, len(p.generations))
+	held := 0
 	for i := range v.Addresses {
 		a := &v.Addresses[i]
 		if a.State != liveness.Holding {
 			continue
 		}
-		held[a.Addr] = a.Generation
+		held++
 		if g, ok := p.generations[a.Addr]; !ok || g != a.Generation {
 			out = append(out, a.Addr)
+			p.generations[a.Addr] = a.Generation
 		}
 	}
-	p.generations = held
+	if held == len(p.generations) {
+		return out
+	}
+	clear(p.generations) // some are not held any more
+	for i := range v.Addresses {
+		if a := &v.Addresses[i]; a.State == liveness.Holding {
+			p.generations[a.Addr] = a.Generation
+		}
+	}
 	return out
 }
 
