@@ -22,8 +22,6 @@ import (
 // resync, which also finds a changed resolv.conf.
 const (
 	minInterval = 50 * time.Millisecond
-	share       = 0.0125
-	burst       = 100 * time.Millisecond
 	firstRetry  = time.Second
 	lastRetry   = 30 * time.Second
 	resync      = 30 * time.Second
@@ -90,7 +88,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	defer s.end()
 	retry, logged := firstRetry, ""
-	pacer := pace.New(share, burst)
+	pacer := pace.New(pace.Share, pace.Burst)
 	for {
 		next := resync
 		end := s.pulse.Begin(time.Now())

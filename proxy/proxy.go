@@ -53,10 +53,6 @@ type Config struct {
 }
 
 const (
-	// share of one processor is the most that goes into the rules when changes stream in; burst is free before.
-	share = 0.0125
-	burst = 100 * time.Millisecond
-
 	defaultMinInterval   = 15 * time.Millisecond
 	defaultCheckInterval = time.Second
 	// healthTimeout is how long a change may wait before the proxy counts as unhealthy: kube-proxy's is twice its
@@ -184,7 +180,7 @@ func (p *Proxy) loop(ctx context.Context, n *node) {
 	retry := retryMin
 	var again <-chan time.Time
 	p.listenHealth(n)
-	pacer := pace.New(share, burst)
+	pacer := pace.New(pace.Share, pace.Burst)
 	for {
 		end := p.pulse.Begin(time.Now())
 		var err error

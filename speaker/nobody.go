@@ -1,13 +1,18 @@
 package speaker
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/seamark-io/seamark/api/v1alpha1"
+	"github.com/seamark-io/seamark/cluster"
 	"github.com/seamark-io/seamark/speaker/plan"
 )
 
@@ -18,6 +23,9 @@ const (
 	nobodyPause = time.Second
 	// nobodyMax is the longest time until it is looked again whether another node still announces what this one cannot.
 	nobodyMax = 10 * time.Minute
+	// nobodyLooks is how many VIPs are looked at in a round. Each is read for itself: to list ten thousand because one may be
+	// told is a burden for the API server.
+	nobodyLooks = 8
 )
 
 // nobodyTeller remembers the VIPs that no node announces, as far as this node can know, if this node is the one to tell.
@@ -25,9 +33,6 @@ type nobodyTeller struct {
 	silences map[netip.Addr]silence
 	// told is when the last of them was told.
 	told time.Time
-	// elsewhere are the VIPs that other nodes announced, as their status said when it was read.
-	elsewhere map[netip.Addr]bool
-	read      time.Time
 }
 
 // silence is why nobody announces a VIP.
@@ -40,7 +45,7 @@ type silence struct {
 }
 
 // tellNobody tells, once for each reason, why no node announces a VIP, if that lasts. A node cannot see everything that
-// another can do (the other may be on a segment that this one is not on), so it reads first who announces what. It returns
+// another can do (the other may be on a segment that this one is not on), so it reads first who announces the VIP. It returns
 // after how long it has more to tell; 0: not at all.
 func (r *reporter) tellNobody(ctx context.Context, o observation, now time.Time) (again time.Duration) {
 	n := &r.nobody
@@ -71,23 +76,26 @@ func (r *reporter) tellNobody(ctx context.Context, o observation, now time.Time)
 			due = append(due, addr)
 		}
 	}
-	if len(due) > 0 && now.Sub(n.read) >= nobodyGrace {
-		elsewhere, err := r.readElsewhere(ctx, o.ready)
+	slices.SortFunc(due, func(a, b netip.Addr) int {
+		return cmp.Or(n.silences[a].at.Compare(n.silences[b].at), a.Compare(b))
+	})
+	for looks, addr := range due {
+		if wait := n.told.Add(nobodyPause).Sub(now); wait > 0 {
+			return sooner(again, wait)
+		}
+		if looks == nobodyLooks {
+			return sooner(again, minInterval)
+		}
+		elsewhere, err := r.announcedElsewhere(ctx, addr, o.ready)
 		if err != nil {
 			return sooner(again, retryMin) // an Event could not be written either
 		}
-		n.elsewhere, n.read = elsewhere, now
-	}
-	for _, addr := range due {
 		s := n.silences[addr]
-		switch wait := n.told.Add(nobodyPause).Sub(now); {
-		case n.elsewhere[addr]:
+		if elsewhere {
 			s.wait = min(2*s.wait, nobodyMax)
 			s.at = now.Add(s.wait)
 			again = sooner(again, s.wait)
-		case wait > 0:
-			again = sooner(again, wait)
-		default:
+		} else {
 			s.told, n.told = true, now
 			r.event(&o, o.vip(addr), corev1.EventTypeWarning, ReasonNotAnnounced, "%s is not announced: %s", addr, s.reason.Text)
 		}
@@ -96,23 +104,15 @@ func (r *reporter) tellNobody(ctx context.Context, o observation, now time.Time)
 	return again
 }
 
-// readElsewhere returns the VIPs that other nodes announce, of those that are ready: one that is not may have left its entry
-// behind.
-func (r *reporter) readElsewhere(ctx context.Context, ready map[string]bool) (map[netip.Addr]bool, error) {
-	vips, err := r.cfg.Seamark.VIPs.List(ctx, metav1.ListOptions{ResourceVersion: "0"}) // from the API server's memory
+// announcedElsewhere reports whether another node announces the VIP, of those that are ready: one that is not may have left its
+// entry behind.
+func (r *reporter) announcedElsewhere(ctx context.Context, a netip.Addr, ready map[string]bool) (bool, error) {
+	vip, err := r.cfg.Seamark.VIPs.Get(ctx, cluster.VIPName(a), metav1.GetOptions{ResourceVersion: "0"}) // from the API server's memory
+	if apierrors.IsNotFound(err) {
+		return false, nil // it goes, and with it what there is to tell
+	}
 	if err != nil {
-		return nil, err
+		return false, err
 	}
-	out := map[netip.Addr]bool{}
-	for i := range vips.Items {
-		for _, a := range vips.Items[i].Status.Announcers {
-			if a.Node == r.cfg.Node || !ready[a.Node] {
-				continue
-			}
-			if addr, err := netip.ParseAddr(vips.Items[i].Spec.Address); err == nil {
-				out[addr] = true
-			}
-		}
-	}
-	return out, nil
+	return slices.ContainsFunc(vip.Status.Announcers, func(x v1alpha1.Announcer) bool { return x.Node != r.cfg.Node && ready[x.Node] }), nil
 }

@@ -131,7 +131,7 @@ func (r *reporter) work(ctx context.Context) {
 	retry := time.NewTimer(0)
 	defer retry.Stop()
 	loaded := false
-	pacer := pace.New(share, burst)
+	pacer := pace.New(pace.Share, pace.Burst)
 	var seen *observation // nil: it is out of date
 	for {
 		select {

@@ -71,6 +71,15 @@ func (v fakeVIPs) List(context.Context, metav1.ListOptions) (*v1alpha1.VIPList, 
 	return &v1alpha1.VIPList{Items: v.f.vips}, v.f.err()
 }
 
+func (v fakeVIPs) Get(_ context.Context, name string, _ metav1.GetOptions) (*v1alpha1.VIP, error) {
+	for i := range v.f.vips {
+		if a, err := netip.ParseAddr(v.f.vips[i].Spec.Address); err == nil && cluster.VIPName(a) == name {
+			return &v.f.vips[i], v.f.err()
+		}
+	}
+	return &v1alpha1.VIP{}, v.f.err()
+}
+
 func (p fakePeers) List(context.Context, metav1.ListOptions) (*v1alpha1.BGPPeerList, error) {
 	return &v1alpha1.BGPPeerList{Items: p.f.peers}, p.f.err()
 }

@@ -66,14 +66,13 @@ type Config struct {
 const (
 	// minInterval is the least time between two runs of the loop, so that changes that come together are made together.
 	minInterval = 10 * time.Millisecond
-	// share of one processor is the most that goes into plans when changes stream in, and as much into what is reported of
-	// them; burst is free before.
-	share = 0.0125
-	burst = 100 * time.Millisecond
-	// hurries is how many runs in each hurry do not wait for that, because a node was lost: on several segments, one of each
+	// hurries is how many runs in each hurry do not rest first, because a node was lost: on several segments, one of each
 	// family at least, it is lost at slightly different moments.
 	hurries = 8
 	hurry   = time.Second
+	// gatherTime is how much later than on the first of its segments a node may be found lost on the others: all are told in
+	// one turn of the thread that hears.
+	gatherTime = 4 * time.Millisecond
 	// resync is the longest time between two: drivers mend what was changed behind their back.
 	resync = time.Minute
 	// The delay after an error doubles from retryMin to retryMax.
@@ -207,7 +206,7 @@ func (s *Speaker) loop(ctx context.Context) {
 	defer retry.Stop()
 	<-retry.C
 	delay := retryMin
-	pacer := pace.New(share, burst)
+	pacer := pace.New(pace.Share, pace.Burst)
 	var current plan.Plan
 	for {
 		used := cputime.Of(func() {
@@ -247,7 +246,7 @@ func (s *Speaker) loop(ctx context.Context) {
 			case <-s.segments.Changed():
 				again = true
 			case <-s.segments.Lost():
-				again = true
+				again = s.gather(ctx)
 			case <-s.links.Changed():
 				again = true
 			case <-s.routers.Changed():
@@ -279,9 +278,21 @@ func (s *Speaker) rest(ctx context.Context, d time.Duration) bool {
 	case <-lost:
 		copy(s.hurried[:], s.hurried[1:])
 		s.hurried[hurries-1] = time.Now()
+		return s.gather(ctx)
 	case <-time.After(d):
 	}
 	return true
+}
+
+// gather waits until a node that was lost on one segment is found lost on the others, so that they need not wait for another
+// run. It returns false when ctx ended.
+func (s *Speaker) gather(ctx context.Context) bool {
+	ok := sleep(ctx, gatherTime)
+	select {
+	case <-s.segments.Lost():
+	default:
+	}
+	return ok
 }
 
 func (s *Speaker) facts(snap *cluster.Snapshot, ifaces []plan.Interface, now time.Time) plan.Facts {

@@ -14,6 +14,13 @@ type Pacer struct {
 // after a start, is not to be late by many times that.
 const most = time.Second
 
+// What each of the agent's loops may use of one processor when changes stream in, and what is free before: a few changes are
+// acted upon at once in the largest cluster, and five loops together take a sixteenth.
+const (
+	Share = 0.0125
+	Burst = 100 * time.Millisecond
+)
+
 // New returns a Pacer for a loop that may take the given share of one processor (0.05 is a twentieth), and before that
 // counts, burst.
 func New(share float64, burst time.Duration) *Pacer {

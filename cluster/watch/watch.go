@@ -108,13 +108,8 @@ func New(c Config) (*Watcher, error) {
 	return w, nil
 }
 
-const (
-	// gather is how long a change waits for those that come with it: a Service of type LoadBalancer is three of them.
-	gather = 20 * time.Millisecond
-	// share of one processor is the most that goes into Snapshots when changes stream in; burst is free before.
-	share = 0.0125
-	burst = 100 * time.Millisecond
-)
+// gather is how long a change waits for those that come with it: a Service of type LoadBalancer is three of them.
+const gather = 20 * time.Millisecond
 
 // lister is the part of a typed client that an informer needs.
 type lister[L runtime.Object] interface {
@@ -219,7 +214,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		w.log.Debug("synced", "kind", kind)
 	}
 	w.touch(everything)()
-	pacer := pace.New(share, burst)
+	pacer := pace.New(pace.Share, pace.Burst)
 	for {
 		select {
 		case <-ctx.Done():

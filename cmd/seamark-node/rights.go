@@ -21,6 +21,7 @@ func access(c *config) []preflight.Access {
 	if c.speaker {
 		all = append(all,
 			preflight.Access{Verbs: []string{"get", "create", "update", "patch"}, Group: "coordination.k8s.io", Resource: "leases", Namespace: c.namespace},
+			preflight.Access{Verbs: []string{"get"}, Group: group, Resource: "vips"},
 			preflight.Access{Verbs: []string{"patch"}, Group: group, Resource: "ippools/status"},
 			preflight.Access{Verbs: []string{"patch"}, Group: group, Resource: "vips/status"},
 			preflight.Access{Verbs: []string{"patch"}, Group: group, Resource: "bgppeers/status"},

@@ -58,6 +58,8 @@ type Speaker struct {
 
 	tags   *tagger
 	routes map[netip.Prefix][]tag
+	// originated are the routes as they were set, nil where not all of them could be.
+	originated []plan.Route
 	// used are the tags of routes; statements are the export policy as gobgp has it.
 	used       []tag
 	statements []statement

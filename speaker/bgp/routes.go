@@ -86,11 +86,16 @@ const batchSize = 1000
 // setRoutes withdraws what is not wanted and originates what is new or changed. The policy knows old and new attributes while
 // that lasts: gobgp asks it whether a peer has a route that is to be withdrawn.
 func (s *Speaker) setRoutes(ctx context.Context, wanted []plan.Route) error {
+	if len(wanted) > 0 && sameRoutes(s.originated, wanted) { // as mostly, and there may be ten thousand
+		s.status.setRoutes(wanted)
+		return s.setUsed(ctx, s.used)
+	}
+	s.originated = nil
 	next, used := s.tags.tagged(wanted)
 	both := slices.Concat(s.used, used)
 	slices.SortFunc(both, compareTags)
-	if err := s.setPolicies(ctx, slices.Compact(both)); err != nil {
-		return fmt.Errorf("set the policies: %w", err)
+	if err := s.setUsed(ctx, slices.Compact(both)); err != nil {
+		return err
 	}
 	var gone, changed []*apiutil.Path
 	for prefix, tags := range s.routes {
@@ -123,8 +128,16 @@ func (s *Speaker) setRoutes(ctx context.Context, wanted []plan.Route) error {
 			return fmt.Errorf("originate %d routes: %w", len(changed), err)
 		}
 	}
-	s.routes, s.used = next, used
+	s.routes, s.used, s.originated = next, used, slices.Clone(wanted)
 	s.status.setRoutes(wanted)
+	return s.setUsed(ctx, used)
+}
+
+func sameRoutes(a, b []plan.Route) bool {
+	return slices.EqualFunc(a, b, func(x, y plan.Route) bool { return x.Prefix == y.Prefix && slices.Equal(x.Exports, y.Exports) })
+}
+
+func (s *Speaker) setUsed(ctx context.Context, used []tag) error {
 	if err := s.setPolicies(ctx, used); err != nil {
 		return fmt.Errorf("set the policies: %w", err)
 	}

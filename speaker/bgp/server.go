@@ -117,7 +117,7 @@ func (s *Speaker) stop(restart bool) {
 		s.status.remove(p)
 	}
 	s.leave.stop()
-	s.wanted, s.used, s.statements = plan.BGP{}, nil, nil
+	s.wanted, s.used, s.statements, s.originated = plan.BGP{}, nil, nil, nil
 	clear(s.peers)
 	clear(s.open)
 	clear(s.extended)

@@ -2,6 +2,7 @@ package liveness
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -335,6 +336,7 @@ func (n *node) decide() {
 		return
 	}
 	v := n.m.View()
+	n.checkHolders(v)
 	alive := v.Alive()
 	var wanted []netip.Addr
 	for _, vip := range n.w.vips {
@@ -364,6 +366,19 @@ func (n *node) decide() {
 	}
 	n.step()
 	n.m.SetWanted(n.clock(), wants)
+}
+
+// checkHolders compares the View, which has its holders from earlier ones where nothing has changed, with the seats.
+func (n *node) checkHolders(v *View) {
+	want := map[AddressID]string{}
+	for id, s := range n.m.seats.at {
+		if s.holder != 0 && n.m.selfSlot >= 0 {
+			want[id] = n.m.names[s.holder]
+		}
+	}
+	if !maps.Equal(v.Holders, want) {
+		n.w.violations = append(n.w.violations, fmt.Sprintf("%v: the View of %s has the holders %v, which are %v", time.Duration(n.w.now), n.name, v.Holders, want))
+	}
 }
 
 // answers says whether the node's reply path would answer at this moment.
