@@ -2,6 +2,8 @@ package l2
 
 import (
 	"net/netip"
+	"slices"
+	"time"
 
 	"github.com/seamark-io/seamark/speaker/l2/packet"
 )
@@ -9,15 +11,24 @@ import (
 // voice is the wire of a listener's announcer: it writes notices as frames.
 type voice struct {
 	*listener
-	out      *sender
+	out *sender
+	// stations are the gateways that were found among those, and when.
 	stations []gateway
+	among    *[]netip.Addr
+	found    time.Time
 }
 
-// prepare implements wire. The gateways' Ethernet addresses are looked up for each pass: they move as well.
+// stationAge is for how long the gateways' Ethernet addresses are used before they are looked up again: they move as well, and
+// a lookup has the kernel list all neighbours.
+const stationAge = time.Second
+
+// prepare implements wire.
 func (v *voice) prepare(n notice) int {
 	switch {
 	case n == toGateways:
-		v.stations = v.gatewayStations()
+		if among := v.gateways.Load(); len(v.stations) == 0 || among != v.among && !slices.Equal(*among, *v.among) || time.Since(v.found) > stationAge {
+			v.stations, v.among, v.found = v.gatewayStations(), among, time.Now()
+		}
 		return len(v.stations)
 	case n == asReply && v.proto == ndp:
 		return 0
