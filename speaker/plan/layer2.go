@@ -52,8 +52,20 @@ func (b *builder) keeps(u *use) bool {
 		// Nobody could take it. A node that was told not to have it obeys; one that only drains serves to the end.
 		return b.facts.Draining && b.fit(u, u.pool.ARP.Nodes).Code == ""
 	}
-	return segment.Contenders[u.addr] != u.owner
+	if segment.Contenders[u.addr] != u.owner {
+		return true
+	}
+	if b.facts.Draining {
+		return false // there is little time
+	}
+	b.letGo[u.net.prefix]++
+	return b.letGo[u.net.prefix] > letGoAtOnce
 }
+
+// letGoAtOnce is how many addresses of a segment a plan lets go of when they move although their holder is well. Each is
+// answered for by nobody from then until the other nodes have granted it to its new owner, and that takes the longer the more
+// there are. The rest follows in the next plans.
+const letGoAtOnce = 32
 
 func (b *builder) notOwner(u *use) Reason {
 	r, ok := b.notOwners[u.owner]

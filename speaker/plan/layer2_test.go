@@ -39,6 +39,68 @@ func ownersOf(s *cluster.Snapshot, f Facts) string {
 	return strings.Join(out, " ")
 }
 
+// Of many addresses that move from a node that is well, each plan lets a few go; that of a node that drains, all.
+func TestManyMove(t *testing.T) {
+	s, f := manyVIPs(3)
+	maps.DeleteFunc(s.VIPs, func(a netip.Addr, _ *cluster.VIP) bool { return !netip.MustParsePrefix("10.0.0.0/24").Contains(a) })
+	seg := known(&f)
+	f.Segments = map[netip.Prefix]Segment{netip.MustParsePrefix("10.0.0.0/16"): seg}
+	for a := range s.VIPs {
+		seg.Holders[a] = "node1" // the others were away
+	}
+	asked := func() (n int) {
+		clear(seg.Contenders)
+		for _, other := range []string{"node2", "node3"} {
+			for _, l2 := range Build(s, at(f, other)).L2 {
+				if seg.Holders[l2.Addr] == "node1" {
+					seg.Contenders[l2.Addr] = other
+					n++
+				}
+			}
+		}
+		return n
+	}
+	has := func(f Facts) map[netip.Addr]bool {
+		out := map[netip.Addr]bool{}
+		for _, l2 := range Build(s, at(f, "node1")).L2 {
+			out[l2.Addr] = true
+		}
+		return out
+	}
+	n := asked()
+	if n < len(s.VIPs)/3 {
+		t.Fatalf("the others ask for %d of %d", n, len(s.VIPs))
+	}
+	draining := f
+	draining.Draining = true
+	if left := len(has(draining)); left > len(s.VIPs)-n {
+		t.Errorf("a node that drains keeps %d of %d, of which %d are asked for", left, len(s.VIPs), n)
+	}
+	for n > 0 {
+		left := has(f)
+		if gone := len(seg.held("node1")) - len(left); gone != min(n, letGoAtOnce) {
+			t.Fatalf("%d are let go of at once, of %d that are asked for", gone, n)
+		}
+		for a := range seg.held("node1") {
+			if !left[a] {
+				seg.Holders[a] = seg.Contenders[a]
+			}
+		}
+		n = asked()
+	}
+}
+
+// held returns the addresses that a node has.
+func (s *Segment) held(node string) map[netip.Addr]bool {
+	out := map[netip.Addr]bool{}
+	for a, n := range s.Holders {
+		if n == node {
+			out[a] = true
+		}
+	}
+	return out
+}
+
 // Who has v4, after one change to a world of three nodes that know each other and of which node2 has it.
 func TestOwners(t *testing.T) {
 	local := func(s *cluster.Snapshot, nodes ...string) {

@@ -35,12 +35,14 @@ type electorate struct {
 	// notOwners and silences are reasons by owner and by segment.
 	notOwners map[string]Reason
 	silences  map[segment]string
+	// letGo counts the addresses of a subnet that are let go of.
+	letGo map[netip.Prefix]int
 }
 
 func newElectorate() electorate {
 	return electorate{
 		present: map[segment][]*cluster.Node{}, voters: map[segment][]elect.Candidate{}, endpoints: map[cluster.Name]map[string]bool{},
-		notOwners: map[string]Reason{}, silences: map[segment]string{},
+		notOwners: map[string]Reason{}, silences: map[segment]string{}, letGo: map[netip.Prefix]int{},
 	}
 }
 
