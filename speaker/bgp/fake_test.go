@@ -142,7 +142,6 @@ func TestBadRouters(t *testing.T) {
 		"goes in the middle":     {func(c net.Conn) { handshake(c); _, _ = c.Write(keepalive()[:10]) }, FailedConnectionLost, "the connection broke"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel() // each waits for the timers of its sessions
 			s := newQuietSpeaker(t)
 			good := fake(t, func(c net.Conn) {
 				handshake(c)
