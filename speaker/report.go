@@ -72,6 +72,8 @@ type reporter struct {
 	sessions  map[string]peerWritten
 	own       map[string][]v1alpha1.NodeAddress
 	nobody    nobodyTeller
+	// turn is where the next batch begins.
+	turn int
 	// started is when the entries were read.
 	started time.Time
 }
@@ -279,7 +281,7 @@ func (r *reporter) write(ctx context.Context, o observation) (again time.Duratio
 	}
 	changed, again := r.changedVIPs(o, time.Now())
 	if len(changed) > batch {
-		changed, again = changed[:batch], minInterval
+		changed, again = r.some(changed), minInterval
 	}
 	for _, addr := range changed {
 		do(func() error { return r.writeVIP(ctx, &o, addr) })
@@ -298,6 +300,13 @@ func (r *reporter) write(ctx context.Context, o observation) (again time.Duratio
 		return again, fmt.Errorf("%w (and %d more errors)", errs[0], len(errs)-1)
 	}
 	return again, errors.Join(errs...)
+}
+
+// some returns a batch of the VIPs, each time another one: those that cannot be written are not to keep the others waiting.
+func (r *reporter) some(changed []netip.Addr) []netip.Addr {
+	first := r.turn % len(changed)
+	r.turn = first + batch
+	return slices.Concat(changed[first:], changed[:first])[:batch]
 }
 
 // changedVIPs returns the VIPs to write now, and after how long others will be due.

@@ -32,6 +32,8 @@ type fakeAPI struct {
 	vips  []v1alpha1.VIP
 	peers []v1alpha1.BGPPeer
 	pools []v1alpha1.IPPool
+	// refused are the names of VIPs that are not written.
+	refused map[string]bool
 }
 
 func (f *fakeAPI) client() *client.Client {
@@ -88,6 +90,9 @@ func (v fakeVIPs) Patch(ctx context.Context, name string, pt types.PatchType, da
 	var obj v1alpha1.VIP
 	var vias []string
 	err := v.f.apply(ctx, pt, data, o, sub, &obj)
+	if v.f.refused[name] {
+		err = errors.New("refused")
+	}
 	for _, a := range obj.Status.Announcers {
 		if a.Since == nil || a.Since.IsZero() {
 			err = errors.New("no since")
@@ -335,6 +340,29 @@ func TestManyMove(t *testing.T) {
 		}
 		if got := step(given); !slices.Equal(got, want) {
 			t.Errorf("given away: %v writes, want %v", got, want)
+		}
+	})
+}
+
+// VIPs that the API server does not take are in nobody's way, also where there are more of them than in a round.
+func TestRefusedVIPs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeAPI{refused: map[string]bool{}}
+		o, addr := seen(), vipA
+		for i := range 3 * batch {
+			v := announcing(plan.ARP)
+			v.addr = addr
+			o.vips = append(o.vips, v)
+			f.refused[cluster.VIPName(addr)] = i < batch+3
+			addr = addr.Next()
+		}
+		r := newReporter(Config{Node: "n1", Seamark: f.client(), Log: slog.New(slog.DiscardHandler)})
+		go r.run(t.Context())
+		r.set(o.look)
+		time.Sleep(4 * retryMax)
+		synctest.Wait()
+		if n := len(f.take()); n != 2*batch-3 {
+			t.Errorf("%d VIPs are written, of %d that are taken", n, 2*batch-3)
 		}
 	})
 }
