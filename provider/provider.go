@@ -16,7 +16,6 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -416,7 +415,7 @@ type handlers[T any] struct {
 
 // on makes an informer tell of changes, and adds to synced whether what is there at the start has been told.
 func on[T runtime.Object](all *[]synced, inf cache.SharedIndexInformer, h handlers[T]) error {
-	if err := inf.SetTransform(slim); err != nil {
+	if err := inf.SetTransform(new(slimmer).slim); err != nil {
 		return err
 	}
 	var none T
@@ -435,16 +434,6 @@ func on[T runtime.Object](all *[]synced, inf cache.SharedIndexInformer, h handle
 	}
 	*all = append(*all, synced{fmt.Sprintf("%T", none), reg.HasSynced})
 	return nil
-}
-
-// slim takes off an object what is more than half of it and nothing here reads: who wrote which field, and what kubectl
-// apply was given.
-func slim(obj any) (any, error) {
-	if o, err := meta.Accessor(obj); err == nil {
-		o.SetManagedFields(nil)
-		delete(o.GetAnnotations(), corev1.LastAppliedConfigAnnotation)
-	}
-	return obj, nil
 }
 
 func informer[T runtime.Object, L runtime.Object](r client.Resource[T, L], example runtime.Object) cache.SharedIndexInformer {

@@ -16,10 +16,14 @@ import (
 	"github.com/seamark-io/seamark/proxy/ruleset"
 )
 
+// eventCache is of how many objects client-go remembers the Events that were told, to count those that come again. Its 4096 take
+// ten megabytes where a node tells of as many VIPs.
+const eventCache = 512
+
 // recorder returns what writes Events in the name of this node's agent.
 func (a *agent) recorder() record.EventRecorder {
 	if a.events == nil {
-		b := record.NewBroadcaster()
+		b := record.NewBroadcaster(record.WithCorrelatorOptions(record.CorrelatorOptions{LRUCacheSize: eventCache}))
 		b.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: a.kube.CoreV1().Events("")})
 		a.events = b.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "seamark-node", Host: a.config.node})
 	}
