@@ -15,7 +15,7 @@ type Policy string
 const (
 	// RoundRobin runs before all ordinary threads, until it blocks.
 	RoundRobin Policy = "SCHED_RR"
-	// Deadline does so for no more than budget in each period.
+	// Deadline does so for budget in each period, and for longer where no other thread of this policy needs the processor.
 	Deadline Policy = "SCHED_DEADLINE"
 	// Ordinary is what all threads have.
 	Ordinary Policy = "SCHED_OTHER"
@@ -41,9 +41,7 @@ func LockThread() (unlock func(), policy Policy, err error) {
 	if rr == nil {
 		return undo, RoundRobin, nil
 	}
-	deadline := set(&unix.SchedAttr{
-		Policy: unix.SCHED_DEADLINE, Runtime: budget, Deadline: period, Period: period, Flags: unix.SCHED_FLAG_RESET_ON_FORK,
-	})
+	deadline := set(withBudget())
 	if deadline == nil {
 		return undo, Deadline, nil
 	}
@@ -53,6 +51,17 @@ func LockThread() (unlock func(), policy Policy, err error) {
 		err = fmt.Errorf("give a thread a real-time policy: %s: %w; %s: %w", RoundRobin, rr, Deadline, deadline)
 	}
 	return runtime.UnlockOSThread, Ordinary, err
+}
+
+// withBudget returns the attributes of Deadline. Who has used up the budget sleeps until the next period, even where processors are
+// idle, unless what other threads of this policy leave of theirs may be used as well (GRUB,
+// https://docs.kernel.org/scheduler/sched-deadline.html#bandwidth-reclaiming): heartbeats that name a thousand addresses take more than
+// the budget, and were up to 57 ms late.
+func withBudget() *unix.SchedAttr {
+	return &unix.SchedAttr{
+		Policy: unix.SCHED_DEADLINE, Runtime: budget, Deadline: period, Period: period,
+		Flags: unix.SCHED_FLAG_RESET_ON_FORK | unix.SCHED_FLAG_RECLAIM,
+	}
 }
 
 // undo makes the thread an ordinary one again. A thread that does not become one must not serve other goroutines: it stays locked,

@@ -1,6 +1,7 @@
 package realtime
 
 import (
+	"errors"
 	"math"
 	"os"
 	"os/exec"
@@ -66,6 +67,33 @@ func TestLockThread(t *testing.T) {
 	}
 	if !strings.Contains(r.process, "SCHED_OTHER") {
 		t.Errorf("a process that it started: %s", r.process)
+	}
+}
+
+// The kernel takes the attributes of Deadline, whatever LockThread gets here, and lets the thread have more than its budget where
+// nobody else needs it.
+func TestBudgetIsNoLimit(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	done := make(chan error)
+	var has unix.SchedAttr
+	go func() {
+		runtime.LockOSThread() // and not unlocked: the thread ends with this goroutine
+		err := set(withBudget())
+		if a, gerr := unix.SchedGetAttr(0, 0); gerr == nil {
+			has = *a
+		}
+		done <- err
+	}()
+	switch err := <-done; {
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EBUSY):
+		t.Skipf("this host has no SCHED_DEADLINE for us: %v", err)
+	case err != nil:
+		t.Fatal(err)
+	}
+	if has.Policy != unix.SCHED_DEADLINE || has.Runtime != budget || has.Flags&unix.SCHED_FLAG_RECLAIM == 0 {
+		t.Errorf("the thread has policy %d and %d ns in %d, flags %#x", has.Policy, has.Runtime, has.Period, has.Flags)
 	}
 }
 
