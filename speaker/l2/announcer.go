@@ -28,6 +28,10 @@ const (
 	probeWait = time.Second
 )
 
+// sameTaking is how long after an address was taken, at which it was announced, word that it may be answered for is about that and not
+// news: the gate opens before it says so.
+const sameTaking = 50 * time.Millisecond
+
 // notice is what is sent about an address.
 type notice uint8
 
@@ -74,6 +78,7 @@ type announcer struct {
 // batch are addresses with the moments at which notices about them are due.
 type batch struct {
 	addrs   []netip.Addr
+	made    time.Time
 	notices []notice
 	due     []time.Time
 	// busy while there is a pass of the batch: a moment that comes meanwhile is skipped.
@@ -100,11 +105,23 @@ func newAnnouncer(owned func() respond.Owned, w wire, b *bucket, review func() [
 // take has the addresses announced now and at the later moments. It does not wait for it.
 func (a *announcer) take(addrs []netip.Addr) {
 	now := time.Now()
-	b := &batch{addrs: addrs, notices: []notice{toGateways, toAll, asReply}}
+	b := &batch{addrs: addrs, made: now, notices: []notice{toGateways, toAll, asReply}}
 	for _, d := range repeats {
 		b.due = append(b.due, now.Add(d))
 	}
 	a.add(b, true)
+}
+
+// again takes the addresses anew, but for those that have been taken a moment ago.
+func (a *announcer) again(addrs []netip.Addr) {
+	now := time.Now()
+	a.mu.Lock()
+	addrs = slices.DeleteFunc(addrs, func(addr netip.Addr) bool {
+		b := a.newest[addr]
+		return b != nil && now.Sub(b.made) < sameTaking
+	})
+	a.mu.Unlock()
+	a.take(addrs)
 }
 
 // probe has others asked whether they use the addresses. The delays are random, so that nodes that start together do not ask

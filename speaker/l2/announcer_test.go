@@ -104,6 +104,26 @@ func TestAnnouncer(t *testing.T) {
 	})
 }
 
+// Word that an address may be answered for, which comes a moment after it was taken, does not have it announced twice; later it does.
+func TestAnnouncerHearsOfTheSameTaking(t *testing.T) {
+	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	synctest.Test(t, func(t *testing.T) {
+		x := runAnnouncer(t, 0, respond.Owned{a: {}, b: {}})
+		x.take([]netip.Addr{a})
+		x.sleep(20 * time.Millisecond)
+		x.again([]netip.Addr{a, b})
+		x.sleep(180 * time.Millisecond)
+		x.again([]netip.Addr{a})
+		x.sleep(300 * time.Millisecond)
+		want := []string{
+			"all 192.0.2.1@0s", "reply 192.0.2.1@0s", "all 192.0.2.2@20ms", "reply 192.0.2.2@20ms", "all 192.0.2.1@200ms", "reply 192.0.2.1@200ms",
+		}
+		if !slices.Equal(x.wire.lines(), want) {
+			t.Errorf("got  %q\nwant %q", x.wire.lines(), want)
+		}
+	})
+}
+
 // Announcing anew starts over, and what was to come of the first time is not sent as well.
 func TestAnnouncerStartsOver(t *testing.T) {
 	a := netip.MustParseAddr("192.0.2.1")

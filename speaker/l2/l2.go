@@ -112,7 +112,7 @@ func (s *shared) prune() {
 }
 
 // Set makes the speaker answer for the wanted addresses and for no others, as far as the gate lets it. An address that is new
-// on its link is announced at once and 1, 3 and 10 seconds later, and like all others again every minute: to the default
+// on its link and may be answered for is announced at once and 1, 3 and 10 seconds later, and like all others again every minute: to the default
 // gateways first. One that is also fresh is probed for duplicates.
 //
 // The error says which links or addresses are not, or not fully, answered for; the others are. Calling Set again retries.
@@ -185,7 +185,8 @@ func (s *Speaker) open(key segment) error {
 }
 
 // Announce announces addresses anew, as if they had just been taken: when the gate begins to let them pass, or when neighbours
-// may have heard another node meanwhile. Addresses that are not answered for are ignored. It does not wait.
+// may have heard another node meanwhile. Addresses that are not answered for are ignored, and so are those that Set has announced a
+// moment ago: with a thousand that are taken over, every frame more makes the last ones later. It does not wait.
 func (s *Speaker) Announce(addrs ...netip.Addr) {
 	for _, l := range *s.shared.live.Load() {
 		var own []netip.Addr
@@ -194,7 +195,7 @@ func (s *Speaker) Announce(addrs ...netip.Addr) {
 				own = append(own, a)
 			}
 		}
-		l.burst.take(own)
+		l.burst.again(own)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -67,7 +68,8 @@ func listen(key segment, sh *shared) (*listener, error) {
 	return l, nil
 }
 
-// set replaces the addresses. What is new is answered for before it is announced; fresh ones are probed as well.
+// set replaces the addresses. What is new is answered for before it is announced, if the gate lets it pass; fresh ones are probed as
+// well.
 func (l *listener) set(owned respond.Owned, fresh []netip.Addr) error {
 	before := *l.owned.Load()
 	var taken []netip.Addr
@@ -81,7 +83,8 @@ func (l *listener) set(owned respond.Owned, fresh []netip.Addr) error {
 	if len(taken) > 0 || len(owned) != len(before) || !l.filtered {
 		err = l.setFilter(owned)
 	}
-	l.burst.take(taken)
+	// Of the others the gate says so when it opens.
+	l.burst.take(slices.DeleteFunc(taken, func(a netip.Addr) bool { return !l.shared.mayAnswer(a) }))
 	l.burst.probe(fresh)
 	if l.groups != nil {
 		err = errors.Join(err, l.groups.set(owned))
