@@ -60,9 +60,7 @@ bin/images/seamark-controller.tar bin/images/seamark-node.tar: bin/images/seamar
 test: packages unit lab-tests scenarios e2e-listed ## Everything: unit tests, the lab's own, scenarios in it, upstream e2e
 
 unit: ## Unit tests of both modules, with the race detector; what passed and has not changed, go does not run again
-	CGO_ENABLED=1 $(GO) test -race $$($(GO) list ./... | grep -v /speaker/liveness$$)
-	CGO_ENABLED=1 $(GO) test -race -short ./speaker/liveness
-	$(GO) test $(GOFLAGS) ./speaker/liveness # all seeds of its simulator: with the race detector they take ten times as long
+	GO='$(GO)' hack/unit-tests $(GOFLAGS)
 	$(GO) test $(GOFLAGS) -count=1 -v -run '^TestAgainstOracle$$' ./provider/ipam # again, faster, and to be seen: seeds, steps, what came up
 	CGO_ENABLED=1 $(GO) -C integration test -race $$($(GO) -C integration list ./... | grep -v /scenarios)
 
