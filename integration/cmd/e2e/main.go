@@ -9,7 +9,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"time"
 
@@ -127,9 +126,7 @@ The status is 0 only if each of the specs has run and passed.`,
 	f.StringSliceVar(&o.lists, "list", nil, "`FILE` with the full names of specs, one a line; may be given several times")
 	f.StringVar(&o.focus, "focus", "", "only specs whose names match the `REGEXP`")
 	f.StringVar(&o.skip, "skip", "", "no specs whose names match the `REGEXP`")
-	// With more of them than that, nodes and specs on one machine are late, and specs run out of time. (With eight on two processors, three
-	// of 153 failed: a server that does not listen yet when its container runs, kubectl exec after a grace period, a host port of another spec.)
-	f.IntVar(&o.procs, "procs", min(6, 2*runtime.NumCPU()), "specs at a time")
+	f.IntVar(&o.procs, "procs", 0, "specs at a time; 0: two or four for each processor, by how fast the lab came up")
 	f.DurationVar(&o.timeout, "timeout", 50*time.Minute, "time for all specs")
 	f.StringVar(&o.out, "out", "bin/reports/e2e", "`DIRECTORY` for junit.xml and e2e.log")
 	return cmd
@@ -154,9 +151,16 @@ func (o *runOptions) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	before, err := busy()
+	if err != nil {
+		return err
+	}
 	l, down, err := o.openLab(ctx)
 	defer func() { err = errors.Join(err, down()) }()
 	if err != nil {
+		return err
+	}
+	if err := o.chooseProcs(before); err != nil {
 		return err
 	}
 	summary, err := suite.Run(ctx, e2e.Config{
