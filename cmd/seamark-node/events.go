@@ -16,8 +16,8 @@ import (
 	"github.com/seamark-io/seamark/proxy/ruleset"
 )
 
-// eventCache is of how many objects client-go remembers the Events that were told, to count those that come again. Its 4096 take
-// ten megabytes where a node tells of as many VIPs.
+// eventCache is of how many objects client-go remembers the Events that were told, to count those that come again. Its 4096 are
+// for whole clusters, and take megabytes.
 const eventCache = 512
 
 // recorder returns what writes Events in the name of this node's agent.

@@ -77,8 +77,9 @@ type announcer struct {
 
 // batch are addresses with the moments at which notices about them are due.
 type batch struct {
-	addrs   []netip.Addr
-	made    time.Time
+	addrs []netip.Addr
+	// taken is when Set took them; zero for those that the gate told of.
+	taken   time.Time
 	notices []notice
 	due     []time.Time
 	// busy while there is a pass of the batch: a moment that comes meanwhile is skipped.
@@ -105,7 +106,12 @@ func newAnnouncer(owned func() respond.Owned, w wire, b *bucket, review func() [
 // take has the addresses announced now and at the later moments. It does not wait for it.
 func (a *announcer) take(addrs []netip.Addr) {
 	now := time.Now()
-	b := &batch{addrs: addrs, made: now, notices: []notice{toGateways, toAll, asReply}}
+	a.announce(addrs, now, now)
+}
+
+// announce has the addresses announced from now on; taken is of the batch.
+func (a *announcer) announce(addrs []netip.Addr, now, taken time.Time) {
+	b := &batch{addrs: addrs, taken: taken, notices: []notice{toGateways, toAll, asReply}}
 	for _, d := range repeats {
 		b.due = append(b.due, now.Add(d))
 	}
@@ -118,10 +124,10 @@ func (a *announcer) again(addrs []netip.Addr) {
 	a.mu.Lock()
 	addrs = slices.DeleteFunc(addrs, func(addr netip.Addr) bool {
 		b := a.newest[addr]
-		return b != nil && now.Sub(b.made) < sameTaking
+		return b != nil && now.Sub(b.taken) < sameTaking
 	})
 	a.mu.Unlock()
-	a.take(addrs)
+	a.announce(addrs, now, time.Time{})
 }
 
 // probe has others asked whether they use the addresses. The delays are random, so that nodes that start together do not ask

@@ -114,9 +114,12 @@ func TestAnnouncerHearsOfTheSameTaking(t *testing.T) {
 		x.again([]netip.Addr{a, b})
 		x.sleep(180 * time.Millisecond)
 		x.again([]netip.Addr{a})
+		x.sleep(20 * time.Millisecond)
+		x.again([]netip.Addr{a}) // news again, so soon: somebody else may have had it in between
 		x.sleep(300 * time.Millisecond)
 		want := []string{
 			"all 192.0.2.1@0s", "reply 192.0.2.1@0s", "all 192.0.2.2@20ms", "reply 192.0.2.2@20ms", "all 192.0.2.1@200ms", "reply 192.0.2.1@200ms",
+			"all 192.0.2.1@220ms", "reply 192.0.2.1@220ms",
 		}
 		if !slices.Equal(x.wire.lines(), want) {
 			t.Errorf("got  %q\nwant %q", x.wire.lines(), want)
