@@ -6,8 +6,12 @@ import (
 	"os"
 
 	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	v1core "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/record"
 	cloudprovider "k8s.io/cloud-provider"
 	"k8s.io/cloud-provider/app"
@@ -23,6 +27,7 @@ import (
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 
 	"github.com/seamark-io/seamark/api/client"
+	"github.com/seamark-io/seamark/cluster/reconnect"
 	"github.com/seamark-io/seamark/provider"
 	"github.com/seamark-io/seamark/provider/agents"
 )
@@ -51,8 +56,17 @@ func newCloud(ctx context.Context, class *string) func(c *config.CompletedConfig
 	}
 }
 
+// newProvider also gives c informers whose watches are back soon after the API server was away.
 func newProvider(c *config.CompletedConfig, class string) (*provider.Provider, error) {
-	seamark, err := client.New(c.Kubeconfig)
+	log := slog.New(logr.ToSlogHandler(klog.Background()))
+	patient := rest.CopyConfig(c.Kubeconfig)
+	patient.Wrap(reconnect.Watches(log))
+	kube, err := kubernetes.NewForConfig(rest.AddUserAgent(rest.CopyConfig(patient), "shared-informers")) // as those that they replace
+	if err != nil {
+		return nil, err
+	}
+	c.SharedInformers = informers.NewSharedInformerFactory(kube, wait.Jitter(c.ComponentConfig.Generic.MinResyncPeriod.Duration, 1))
+	seamark, err := client.New(patient)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +76,7 @@ func newProvider(c *config.CompletedConfig, class string) (*provider.Provider, e
 		Kube:    c.VersionedClient,
 		Seamark: seamark,
 		Events:  events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: provider.FieldManager}),
-		Log:     slog.New(logr.ToSlogHandler(klog.Background())),
+		Log:     log,
 		Class:   class,
 		Sole:    c.ComponentConfig.Generic.LeaderElection.LeaderElect,
 	})

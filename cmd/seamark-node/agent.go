@@ -15,6 +15,7 @@ import (
 
 	"github.com/seamark-io/seamark/api/client"
 	"github.com/seamark-io/seamark/cluster/preflight"
+	"github.com/seamark-io/seamark/cluster/reconnect"
 	"github.com/seamark-io/seamark/cluster/watch"
 	"github.com/seamark-io/seamark/dns"
 	"github.com/seamark-io/seamark/dns/bind"
@@ -63,13 +64,15 @@ func newAgent(c *config) (*agent, error) {
 	a := &agent{config: c, registry: prometheus.NewRegistry()}
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	var err error
+	patient := rest.CopyConfig(c.rest)
+	patient.Wrap(reconnect.Watches(c.log))
 	// The built-in kinds are read in protobuf, at a third of JSON's cost.
-	core := rest.CopyConfig(c.rest)
+	core := rest.CopyConfig(patient)
 	core.ContentType, core.AcceptContentTypes = "application/vnd.kubernetes.protobuf", "application/vnd.kubernetes.protobuf,application/json"
 	if a.kube, err = kubernetes.NewForConfig(core); err != nil {
 		return nil, fmt.Errorf("make a client: %w", err)
 	}
-	if a.seamark, err = client.New(c.rest); err != nil {
+	if a.seamark, err = client.New(patient); err != nil {
 		return nil, err
 	}
 	for _, add := range []struct {

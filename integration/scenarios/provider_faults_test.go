@@ -247,7 +247,8 @@ func TestAPIServerGone(t *testing.T) {
 	if err := <-creation; err != nil {
 		t.Fatal(err)
 	}
-	await(t, 2*podLimit, "all have their address", func(ctx context.Context) error {
+	// client-go's informers would be back after up to a minute.
+	await(t, changeLimit, "all have their address", func(ctx context.Context) error {
 		a, err := addressesOf(ctx, cluster.client, []string{ns.name}, []string{ns.name})
 		if err != nil {
 			return err
