@@ -247,8 +247,9 @@ func TestAPIServerGone(t *testing.T) {
 	if err := <-creation; err != nil {
 		t.Fatal(err)
 	}
-	// client-go's informers would be back after up to a minute.
-	await(t, changeLimit, "all have their address", func(ctx context.Context) error {
+	// client-go's informers would be back after up to a minute. A controller that has begun anew meanwhile waits for the Lease of
+	// the one before, 15 s.
+	await(t, podLimit, "all have their address", func(ctx context.Context) error {
 		a, err := addressesOf(ctx, cluster.client, []string{ns.name}, []string{ns.name})
 		if err != nil {
 			return err
