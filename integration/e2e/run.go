@@ -112,10 +112,10 @@ func (s *Suite) loadImages(ctx context.Context, c Config) error {
 	return c.Lab.Load(ctx, images)
 }
 
-// seed makes the order of specs, which is random to ginkgo, the same in each run: one where specs that take long do not come last,
-// and the two of "service endpoints using hostNetwork" are far apart. Each of those wants the same ports of all nodes, a node at a
-// time, so that two that run at once each wait for what the other has, until one fails after five minutes. With eight at a time
-// that happened with 8 of 60 seeds.
+// seed makes the order of specs, which is random to ginkgo, the same in each run: one where the two specs of "service endpoints using
+// hostNetwork" are far apart. Each wants the same ports of all nodes, a node at a time, so that two that run at once each wait for
+// what the other has, until one fails after five minutes. They take four minutes each, and with eight or ten specs at a time they
+// would meet with 37 and 40 of 60 seeds.
 const seed = 60
 
 func (s *Suite) arguments(c Config, reports string) []string {

@@ -13,14 +13,15 @@ const (
 	// a load beside, 3 of 153 failed: a server that did not listen yet when its container ran, kubectl exec after a grace period, a
 	// host port of another spec.
 	carefulPerCPU = 2
-	// boldPerCPU keep processors busy that otherwise wait, where making the lab took no more of their time than fast.
-	boldPerCPU = 4
+	// boldPerCPU are for where making the lab took no more processor time than fast. Half of all time is that of specs that try a
+	// Service every two seconds until each of its six endpoints has answered: they wait.
+	boldPerCPU = 5
 	// maxProcs: specs share six nodes and their host ports.
 	maxProcs = 12
 )
 
-// fast is the most processor time that a lab of six nodes with the specs' images takes on a machine that carries boldPerCPU: some 60 s
-// where 8 specs at a time leave half of two processors idle.
+// fast is the most processor time that a lab of six nodes with the specs' images takes on a machine that carries boldPerCPU: some 50 s
+// where 8 specs at a time leave two thirds of two processors idle.
 const fast = 90 * time.Second
 
 // procsFor returns how many specs to run at a time on so many processors, when making the lab took so much of their time; 0: that

@@ -13,7 +13,7 @@ func TestProcsFor(t *testing.T) {
 		want int
 	}{
 		{"a lab that was up before", 2, 0, 4},
-		{"fast", 2, 60 * time.Second, 8},
+		{"fast", 2, 60 * time.Second, 10},
 		{"slow", 2, 2 * time.Minute, 4},
 		{"one slow processor", 1, 2 * time.Minute, 2},
 		{"many fast ones", 16, 60 * time.Second, 12},
