@@ -37,7 +37,7 @@ const addressController = "seamark-address-controller"
 
 // eventCache is of how many objects client-go remembers the Events that were told, to count those that come again. Its 4096 take
 // ten megabytes where there are as many Services.
-const eventCache = 512
+const eventCache = 128
 
 // newCloud returns what makes the provider, for Services without class and of the class that the flag names when it is
 // called, and has it read everything until ctx ends: a replica that leads later is then ready for it. It has no way to return

@@ -18,7 +18,7 @@ import (
 
 // eventCache is of how many objects client-go remembers the Events that were told, to count those that come again. Its 4096 are
 // for whole clusters, and take megabytes.
-const eventCache = 512
+const eventCache = 128
 
 // recorder returns what writes Events in the name of this node's agent.
 func (a *agent) recorder() record.EventRecorder {
