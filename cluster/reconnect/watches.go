@@ -18,15 +18,16 @@ const (
 )
 
 // Watches returns what a rest.Config's Wrap takes: watches wait for an API server that cannot be connected to until their context
-// ends. It is logged once that they do, and once that they do not any more.
+// ends. It is logged once that they do, and once that they do not any more, for all clients that are made with it.
 func Watches(log *slog.Logger) func(http.RoundTripper) http.RoundTripper {
-	return func(next http.RoundTripper) http.RoundTripper { return &transport{next: next, log: log} }
+	away := &atomic.Bool{}
+	return func(next http.RoundTripper) http.RoundTripper { return &transport{next: next, log: log, away: away} }
 }
 
 type transport struct {
 	next http.RoundTripper
 	log  *slog.Logger
-	away atomic.Bool
+	away *atomic.Bool
 }
 
 // RoundTrip implements http.RoundTripper.

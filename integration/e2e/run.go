@@ -113,9 +113,9 @@ func (s *Suite) loadImages(ctx context.Context, c Config) error {
 }
 
 // seed makes the order of specs, which is random to ginkgo, the same in each run: one where the two specs of "service endpoints using
-// hostNetwork" are far apart. Each wants the same ports of all nodes, a node at a time, so that two that run at once each wait for
-// what the other has, until one fails after five minutes. They take four minutes each, and with eight or ten specs at a time they
-// would meet with 37 and 40 of 60 seeds.
+// hostNetwork" are far apart. Both want the same ports of all nodes, and take four minutes: the second waits for the ports
+// ("didn't have free ports"), and fails after five. By the durations of one run they meet with 37 of 60 seeds when eight specs run at a
+// time, and with 40 when ten do.
 const seed = 60
 
 func (s *Suite) arguments(c Config, reports string) []string {
