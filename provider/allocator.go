@@ -118,7 +118,7 @@ func (a *allocator) promise(r ipam.Request) (d ipam.Decision, news bool) {
 	d = a.index.Decide(r)
 	for _, c := range d.Changes {
 		if slices.Contains(d.Addresses, c.Addr) {
-			a.hold(c.Addr, *c.Claim)
+			a.hold(c.Addr, c.Claim)
 			news = true
 		}
 	}
@@ -145,9 +145,9 @@ func (a *allocator) set(changes []ipam.Change) {
 		w, exists := a.written[c.Addr]
 		switch {
 		case c.Claim != nil:
-			a.hold(c.Addr, *c.Claim)
+			a.hold(c.Addr, c.Claim)
 		case exists:
-			a.index.Hold(c.Addr, ipam.Claim{Pool: w.claim.Pool})
+			a.index.Hold(c.Addr, &ipam.Claim{Pool: w.claim.Pool})
 			a.ending[c.Addr] = struct{}{}
 		default:
 			a.free(c.Addr)
@@ -367,7 +367,7 @@ func (a *allocator) delete(ctx context.Context, addr netip.Addr, have vipObject)
 		delete(a.written, addr)
 		delete(a.ending, addr)
 		a.leaving[addr] = have.uid
-		a.index.Hold(addr, ipam.Claim{Pool: have.claim.Pool})
+		a.index.Hold(addr, &ipam.Claim{Pool: have.claim.Pool})
 	}
 	return true, nil
 }

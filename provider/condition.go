@@ -27,6 +27,8 @@ import (
 type told struct {
 	mu       sync.Mutex
 	outcomes map[cluster.Name]outcome
+	// given are the messages of outcomes that say nothing else: most Services just have their addresses, and there may be many.
+	given map[cluster.Name]string
 }
 
 // outcome is what came of a Service's request. The zero value takes the condition away.
@@ -38,33 +40,57 @@ type outcome struct {
 	asked string
 }
 
+// given is the outcome of a Service that has what it asked for.
+func given(message string) outcome {
+	return outcome{status: metav1.ConditionTrue, reason: v1alpha1.ServiceReasonAllocated, message: message}
+}
+
 // set returns the outcome that was told before.
 func (t *told) set(s cluster.Name, o outcome) (was outcome) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	was = t.outcomes[s]
-	t.outcomes[s] = o
+	was, _ = t.of(s)
+	t.drop(s)
+	if o == given(o.message) {
+		t.given[s] = o.message
+	} else {
+		t.outcomes[s] = o
+	}
 	return was
 }
 
 func (t *told) get(s cluster.Name) (outcome, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	o, ok := t.outcomes[s]
-	return o, ok
+	return t.of(s)
 }
 
 func (t *told) forget(s cluster.Name) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.drop(s)
+}
+
+// of returns the outcome of a Service; mu is held.
+func (t *told) of(s cluster.Name) (outcome, bool) {
+	if message, ok := t.given[s]; ok {
+		return given(message), true
+	}
+	o, ok := t.outcomes[s]
+	return o, ok
+}
+
+// drop forgets the outcome of a Service; mu is held.
+func (t *told) drop(s cluster.Name) {
 	delete(t.outcomes, s)
+	delete(t.given, s)
 }
 
 // names returns the Services whose conditions shall say something.
 func (t *told) names() []cluster.Name {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return slices.Collect(maps.Keys(t.outcomes))
+	return slices.AppendSeq(slices.Collect(maps.Keys(t.outcomes)), maps.Keys(t.given))
 }
 
 // tell has the Service's condition say what came of its request, and makes events of what is new: another reason why it
@@ -116,7 +142,8 @@ func (p *Provider) tellNothing(svc *corev1.Service) {
 }
 
 func outcomeOf(r ipam.Request, d ipam.Decision, notices []string) outcome {
-	o := outcome{status: metav1.ConditionTrue, reason: v1alpha1.ServiceReasonAllocated, message: join(d.Addresses), notices: strings.Join(notices, "; ")}
+	o := given(join(d.Addresses))
+	o.notices = strings.Join(notices, "; ")
 	switch {
 	case d.Problem != nil:
 		o.status, o.reason, o.message = metav1.ConditionFalse, string(d.Problem.Reason), d.Problem.Message

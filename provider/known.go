@@ -42,7 +42,7 @@ func (a *allocator) reread(ctx context.Context, addr netip.Addr) error {
 func (a *allocator) contradicts(addr netip.Addr, o vipObject) bool {
 	have, known := a.written[addr]
 	return known && have.uid == o.uid &&
-		(have.generation > o.generation || have.generation == o.generation && !have.claim.Equal(&o.claim))
+		(have.generation > o.generation || have.generation == o.generation && !have.claim.Equal(o.claim))
 }
 
 // doubts reports whether a VIP that the watch shows contradicts what is known of it: because the watch is late, or because
@@ -78,17 +78,19 @@ func (a *allocator) vipSeen(vip *v1alpha1.VIP) (again []cluster.Name) {
 	now := objectOf(vip)
 	if known && have.uid == now.uid && have.generation >= now.generation {
 		if have.generation == now.generation {
-			have.version = now.version
-			a.written[addr] = have
+			now.claim = have.claim // the uid is the one that the informer keeps: equal, and once in memory
+			a.written[addr] = now
 		}
 		return nil
 	}
+	if promised, held := a.index.Claim(addr); held && promised.Equal(now.claim) {
+		promised.Since = now.claim.Since
+		now.claim = &promised // its strings are the Service's own: equal, and once in memory
+	}
 	a.written[addr] = now
 	a.hold(addr, now.claim)
-	for _, u := range have.claim.Users {
-		if !slices.ContainsFunc(now.claim.Users, func(v ipam.User) bool { return u.Service == v.Service }) {
-			again = append(again, u.Service)
-		}
+	if known {
+		again = usersGone(have.claim, now.claim)
 	}
 	for _, u := range now.claim.Users {
 		if slices.ContainsFunc(a.index.HeldBy(u.Service), func(other netip.Addr) bool { return other != addr && other.Is4() == addr.Is4() }) {
@@ -96,6 +98,16 @@ func (a *allocator) vipSeen(vip *v1alpha1.VIP) (again []cluster.Name) {
 		}
 	}
 	return again
+}
+
+// usersGone returns the Services that an address was taken from.
+func usersGone(was, now *ipam.Claim) (out []cluster.Name) {
+	for _, u := range was.Users {
+		if !slices.ContainsFunc(now.Users, func(v ipam.User) bool { return u.Service == v.Service }) {
+			out = append(out, u.Service)
+		}
+	}
+	return out
 }
 
 // vipGone takes notice of a VIP that does not exist any more. If somebody else deleted it, the address is promised to those
@@ -111,7 +123,7 @@ func (a *allocator) vipGone(vip *v1alpha1.VIP, still func(cluster.Name) bool) (r
 	_, ending := a.ending[addr]
 	switch {
 	case exists && w.uid == vip.UID && !ending:
-		was := w.claim
+		was := *w.claim
 		was.Users = slices.DeleteFunc(slices.Clone(was.Users), func(u ipam.User) bool { return !still(u.Service) })
 		for _, u := range was.Users {
 			restored = append(restored, u.Service)
@@ -122,7 +134,7 @@ func (a *allocator) vipGone(vip *v1alpha1.VIP, still func(cluster.Name) bool) (r
 		}
 		was.Since = time.Time{}
 		delete(a.written, addr)
-		a.hold(addr, was)
+		a.hold(addr, &was)
 	case exists && w.uid == vip.UID, a.leaving[addr] == vip.UID:
 		a.forget(addr)
 	}
@@ -146,7 +158,7 @@ func (a *allocator) drop(s cluster.Name) (rest []netip.Addr) {
 		case busy, exists && slices.ContainsFunc(w.claim.Users, func(u ipam.User) bool { return u.Service == s }):
 			rest = append(rest, c.Addr)
 		case c.Claim != nil && len(c.Claim.Users) > 0:
-			a.hold(c.Addr, *c.Claim)
+			a.hold(c.Addr, c.Claim)
 		default:
 			a.revert(c.Addr)
 		}

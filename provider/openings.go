@@ -64,12 +64,12 @@ func (a *allocator) free(addr netip.Addr) {
 	}
 }
 
-// hold makes the index say who has an address; mu is held.
-func (a *allocator) hold(addr netip.Addr, c ipam.Claim) {
+// hold makes the index say who has an address; mu is held. The claim is kept and must not be changed any more.
+func (a *allocator) hold(addr netip.Addr, c *ipam.Claim) {
 	was, held := a.index.Claim(addr)
 	delete(a.ending, addr)
 	a.index.Hold(addr, c)
-	if held && opens(was, c) || !held && a.invites(c) {
+	if held && opens(was, *c) || !held && a.invites(*c) {
 		a.opening()
 	}
 }

@@ -137,7 +137,7 @@ func (a *allocator) poolUse(name string) (ipv4, ipv6 ipam.Counts, offenders []of
 	ipv4, ipv6 = a.index.CountsOf(name)
 	for addr, c := range a.index.Claims() {
 		if c.Pool == name && len(c.Users) > 0 && a.index.PoolOf(addr) != name {
-			offenders = append(offenders, offender{addr, usersOf(c)})
+			offenders = append(offenders, offender{addr, usersOf(*c)})
 		}
 	}
 	slices.SortFunc(offenders, func(a, b offender) int { return a.addr.Compare(b.addr) })

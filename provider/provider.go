@@ -129,7 +129,7 @@ func New(c Config) (*Provider, error) {
 	p.alloc = newAllocator(c.Seamark.VIPs, hooks{clashed: p.metrics.clashed, opened: func() { notify(p.opened) }, queued: p.waiting.any})
 	p.waiting.since = map[cluster.Name]waiter{}
 	p.left.of = map[cluster.Name]left{}
-	p.told.outcomes = map[cluster.Name]outcome{}
+	p.told.outcomes, p.told.given = map[cluster.Name]outcome{}, map[cluster.Name]string{}
 	p.cleared.set = map[cluster.Name]struct{}{}
 	p.retries = workqueue.NewTypedItemExponentialFailureRateLimiter[string](retryWrite, retryWriteLongest)
 	p.poolStatus = newQueue("pools", c.Log, p.syncPool)
@@ -415,7 +415,7 @@ type handlers[T any] struct {
 
 // on makes an informer tell of changes, and adds to synced whether what is there at the start has been told.
 func on[T runtime.Object](all *[]synced, inf cache.SharedIndexInformer, h handlers[T]) error {
-	if err := inf.SetTransform(new(slimmer).slim); err != nil {
+	if err := inf.SetTransform((&slimmer{known: inf.GetStore()}).slim); err != nil {
 		return err
 	}
 	var none T

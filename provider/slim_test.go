@@ -8,6 +8,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/cache"
 
 	"github.com/seamark-io/seamark/api/v1alpha1"
 )
@@ -34,12 +36,20 @@ func service(name string) *corev1.Service {
 	}
 }
 
+func newSlimmer(known ...any) *slimmer {
+	s := cache.NewStore(cache.MetaNamespaceKeyFunc)
+	for _, o := range known {
+		_ = s.Add(o) // the key function refuses nothing that has a name
+	}
+	return &slimmer{known: s}
+}
+
 func TestSlimKeepsWhatIsRead(t *testing.T) {
 	want := service("a")
 	got := want.DeepCopy()
 	got.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl"}}
 	got.Annotations[corev1.LastAppliedConfigAnnotation] = "{}"
-	s := &slimmer{}
+	s := newSlimmer()
 	for range 2 { // an informer may show it its own result
 		if _, err := s.slim(got); err != nil {
 			t.Fatal(err)
@@ -56,7 +66,7 @@ func TestSlimKeepsWhatIsRead(t *testing.T) {
 }
 
 func TestSlimShares(t *testing.T) {
-	s := &slimmer{}
+	s := newSlimmer()
 	a, b := service("a"), service("b")
 	for _, o := range []*corev1.Service{a, b} {
 		if _, err := s.slim(o); err != nil {
@@ -77,5 +87,29 @@ func TestSlimShares(t *testing.T) {
 	}
 	if len(s.common) > maxCommon {
 		t.Errorf("%d strings are kept, want %d at most", len(s.common), maxCommon)
+	}
+}
+
+// The stock service controller keeps the version that it served: what has not changed since is in memory once.
+func TestSlimSharesVersions(t *testing.T) {
+	version := func(clusterIP string) *corev1.Service {
+		o := service(decoded("a"))
+		o.UID, o.Spec.ClusterIP, o.Spec.ClusterIPs = types.UID(decoded("u")), decoded(clusterIP), []string{decoded(clusterIP), decoded("fd00::1")}
+		return o
+	}
+	was := version("10.96.0.1")
+	for _, tt := range []struct {
+		clusterIP string
+		shared    bool
+	}{{"10.96.0.1", true}, {"10.96.0.2", false}} {
+		want, got := version(tt.clusterIP), version(tt.clusterIP)
+		if _, err := newSlimmer(was).slim(got); err != nil || !equality.Semantic.DeepEqual(got, want) {
+			t.Fatalf("got %+v, %v, want %+v", got, err, want)
+		}
+		if unsafe.StringData(got.Name) != unsafe.StringData(was.Name) || unsafe.StringData(string(got.UID)) != unsafe.StringData(string(was.UID)) ||
+			unsafe.StringData(got.Spec.ClusterIPs[0]) != unsafe.StringData(got.Spec.ClusterIP) ||
+			(unsafe.StringData(got.Spec.ClusterIP) == unsafe.StringData(was.Spec.ClusterIP)) != tt.shared {
+			t.Errorf("ClusterIP %s: the versions do not share what they have in common", tt.clusterIP)
+		}
 	}
 }

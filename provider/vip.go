@@ -19,11 +19,13 @@ type vipObject struct {
 	generation int64
 	// version is the newest resourceVersion that was seen.
 	version string
-	claim   ipam.Claim
+	// claim must not be changed: the index has it too.
+	claim *ipam.Claim
 }
 
 func objectOf(vip *v1alpha1.VIP) vipObject {
-	return vipObject{uid: vip.UID, generation: vip.Generation, version: vip.ResourceVersion, claim: claimOf(vip)}
+	c := claimOf(vip)
+	return vipObject{uid: vip.UID, generation: vip.Generation, version: vip.ResourceVersion, claim: &c}
 }
 
 // addressOf returns the address that a VIP locks: that of its name.

@@ -105,7 +105,7 @@ func TestQueue(t *testing.T) {
 func TestOpenings(t *testing.T) {
 	a := newTestAllocator(t, "192.0.2.0/24")
 	web := cluster.Name{Namespace: "shop", Name: "web"}
-	claim := func(users ...ipam.User) ipam.Claim { return ipam.Claim{Users: users, Pool: "default"} }
+	claim := func(users ...ipam.User) *ipam.Claim { return &ipam.Claim{Users: users, Pool: "default"} }
 	one, two := ipam.User{Service: web}, ipam.User{Service: cluster.Name{Namespace: "shop", Name: "two"}}
 	with := func(u ipam.User, ports ...uint16) ipam.User {
 		for _, p := range ports {
@@ -125,7 +125,7 @@ func TestOpenings(t *testing.T) {
 		{"another user", func() { a.hold(addr, claim(with(one, 80, 81), with(two, 443))) }, false},
 		{"a port that goes", func() { a.hold(addr, claim(with(one, 80), with(two, 443))) }, true},
 		{"a user that goes", func() { a.hold(addr, claim(one)) }, true},
-		{"a reservation", func() { a.hold(addr, ipam.Claim{Users: []ipam.User{one}, ReservedFor: two.Service}) }, true},
+		{"a reservation", func() { a.hold(addr, &ipam.Claim{Users: []ipam.User{one}, ReservedFor: two.Service}) }, true},
 		{"an address that is free", func() { a.free(addr) }, true},
 		{"one that was", func() { a.free(addr) }, false},
 		{"a key", func() { a.describe(ipam.Request{Service: web, Sharing: ipam.Sharing{Terms: ipam.Terms{Key: "k"}}}) }, true},

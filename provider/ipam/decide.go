@@ -65,7 +65,7 @@ func (x *Index) Decide(r Request) Decision {
 	var d Decision
 	for _, f := range r.Families {
 		if a, ok := x.fitting(r, f, held); ok {
-			c, p := x.stay(r, a, x.claims[a])
+			c, p := x.stay(r, a, x.claim(a))
 			if p != nil {
 				return x.keep(r, held, p)
 			}
@@ -93,7 +93,7 @@ func (x *Index) Decide(r Request) Decision {
 	}
 	for _, f := range lacking {
 		if a, ok := x.oldest(f, held); ok {
-			c, _ := x.stay(r, a, x.claims[a])
+			c, _ := x.stay(r, a, x.claim(a))
 			have[f] = Change{a, &c}
 		}
 	}
@@ -122,7 +122,7 @@ func (x *Index) Leave(s cluster.Name) []Change {
 }
 
 func (x *Index) leave(s cluster.Name, a netip.Addr, retain bool) Change {
-	c := x.claims[a].without(s)
+	c := x.claim(a).without(s)
 	if p := x.pool(c.Pool); retain && p != nil && p.Retain && c.empty() {
 		c.ReservedFor = s
 	}
@@ -137,7 +137,7 @@ func (x *Index) leave(s cluster.Name, a netip.Addr, retain bool) Change {
 func (x *Index) keep(r Request, held []netip.Addr, p *Problem) Decision {
 	d := Decision{Problem: p}
 	for _, a := range held {
-		c, _ := x.stay(r, a, x.claims[a])
+		c, _ := x.stay(r, a, x.claim(a))
 		d.Changes = x.appendChange(d.Changes, Change{a, &c})
 	}
 	d.Addresses = r.inOrder(held)
@@ -146,7 +146,7 @@ func (x *Index) keep(r Request, held []netip.Addr, p *Problem) Decision {
 
 // appendChange appends what is not so yet.
 func (x *Index) appendChange(list []Change, c Change) []Change {
-	if is, held := x.claims[c.Addr]; held && is.Equal(c.Claim) {
+	if is := x.claims[c.Addr]; is != nil && is.Equal(c.Claim) {
 		return list
 	}
 	return append(list, c)
@@ -180,7 +180,7 @@ func (r *Request) inOrder(addrs []netip.Addr) []netip.Addr {
 // fitting returns the address of a family that the Service holds and that is what it asks for.
 func (x *Index) fitting(r Request, f cluster.Family, held []netip.Addr) (netip.Addr, bool) {
 	return x.oldest(f, slices.DeleteFunc(slices.Clone(held), func(a netip.Addr) bool {
-		c := x.claims[a]
+		c := x.claim(a)
 		return r.Ask.Address(f).IsValid() && r.Ask.Address(f) != a ||
 			r.Ask.Pool != "" && r.Ask.Pool != x.PoolOf(a) && r.Ask.Pool != c.Pool ||
 			r.Ask.Reassign && !x.wouldGive(r, a)
@@ -190,7 +190,7 @@ func (x *Index) fitting(r Request, f cluster.Family, held []netip.Addr) (netip.A
 // oldest returns the oldest address of a family, so that all who look at several choose the same one.
 func (x *Index) oldest(f cluster.Family, held []netip.Addr) (best netip.Addr, ok bool) {
 	for _, a := range held {
-		if cluster.FamilyOf(a) == f && (!ok || older(x.claims[a].Since, x.claims[best].Since)) {
+		if cluster.FamilyOf(a) == f && (!ok || older(x.claim(a).Since, x.claim(best).Since)) {
 			best, ok = a, true
 		}
 	}
@@ -208,7 +208,7 @@ func (x *Index) wouldGive(r Request, a netip.Addr) bool {
 	if !ok || s.pool.Draining {
 		return false
 	}
-	if x.claims[a].ReservedFor == r.Service {
+	if x.claim(a).ReservedFor == r.Service {
 		return true
 	}
 	asked := r.Ask.Pool == s.pool.Name || slices.Contains(r.Ask.Addresses, a)
@@ -231,7 +231,7 @@ func (x *Index) find(r Request, f cluster.Family, rest []cluster.Family, have ma
 		return Change{}, p
 	}
 	if a, _ := x.joinable(r, f, pools); a.IsValid() {
-		c, p := x.join(r, a, x.claims[a])
+		c, p := x.join(r, a, x.claim(a))
 		return Change{a, &c}, p
 	}
 	for _, g := range have {
@@ -271,7 +271,7 @@ func (x *Index) reserved(r Request, f cluster.Family) (best netip.Addr, ok bool)
 		if !inPool || cluster.FamilyOf(a) != f || s.pool.Draining || r.Ask.Pool != "" && r.Ask.Pool != s.pool.Name {
 			continue
 		}
-		if c := x.claims[a]; len(c.Users) > 0 {
+		if c := x.claim(a); len(c.Users) > 0 {
 			if _, p := x.join(r, a, c); p != nil {
 				continue
 			}
@@ -303,7 +303,7 @@ func (x *Index) hasAll(p *pool, families []cluster.Family) bool {
 
 // named answers a request for one address.
 func (x *Index) named(r Request, a netip.Addr) (Change, *Problem) {
-	c, held := x.claims[a]
+	c, held := x.Claim(a)
 	mine := c.ReservedFor == r.Service
 	if held && len(c.Users) == 0 && !mine {
 		return Change{}, reservedForOthers(a, c.ReservedFor)

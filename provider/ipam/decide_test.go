@@ -185,7 +185,7 @@ func TestDecide(t *testing.T) {
 				if s != "" {
 					c.Users = usedBy(s).Users
 				}
-				x.Hold(addr(a), c)
+				x.Hold(addr(a), &c)
 			}
 			tt.request.Service = me
 			d := x.Decide(tt.request)
@@ -251,8 +251,8 @@ func TestCounts(t *testing.T) {
 	x := indexOf(careful, poolOf(t, "six", "2001:db8::/64", "2001:db8:1::/126"), poolOf(t, "four", "8.0.0.0/6"), poolOf(t, "edge", "2001:db8:2::-2001:db8:2::7fff:ffff:ffff:fffe"))
 	for a, c := range map[string]Claim{"192.0.0.1": {Pool: "careful"}, "192.0.1.0": {Pool: "careful", Users: usedBy("a").Users},
 		"2001:db8:1::1": {Pool: "six", Users: usedBy("a", "b").Users}, "10.0.0.1": {Pool: "gone", Users: usedBy("c").Users}} {
-		x.Hold(addr(a), Claim{})
-		x.Hold(addr(a), c)
+		x.Hold(addr(a), &Claim{})
+		x.Hold(addr(a), &c)
 	}
 	tests := []struct {
 		pool   string

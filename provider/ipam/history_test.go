@@ -31,7 +31,7 @@ func (s story) tell(rnd *rand.Rand) (held []netip.Addr, served int) {
 	x := NewIndex()
 	shuffle(rnd, append(append(slices.Collect(func(yield func(func()) bool) {
 		for a, c := range s.reservations {
-			if !yield(func() { x.Hold(a, c) }) {
+			if !yield(func() { x.Hold(a, &c) }) {
 				return
 			}
 		}
@@ -354,7 +354,7 @@ func happen(pools []cluster.Pool, what []any) string {
 			case "leave":
 				changes = x.Leave(service(name))
 			case "reserve":
-				x.Hold(addr(name), Claim{ReservedFor: service("x")})
+				x.Hold(addr(name), &Claim{ReservedFor: service("x")})
 			case "drain":
 				now := untaken(pools)
 				for i := range now {

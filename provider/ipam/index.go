@@ -21,7 +21,7 @@ type Index struct {
 	refused   map[string]string
 	spans     []ownedSpan // ordered by address; they do not overlap
 	taken     []Overlap   // ordered by address; they may overlap
-	claims    map[netip.Addr]Claim
+	claims    map[netip.Addr]*Claim
 	byService map[cluster.Name][]netip.Addr // sorted
 	// reservations are the addresses that are reserved for a Service, in use or not; sorted.
 	reservations map[cluster.Name][]netip.Addr
@@ -81,7 +81,7 @@ type Counts struct {
 // NewIndex returns an Index without pools and claims.
 func NewIndex() *Index {
 	return &Index{
-		claims: map[netip.Addr]Claim{}, byService: map[cluster.Name][]netip.Addr{},
+		claims: map[netip.Addr]*Claim{}, byService: map[cluster.Name][]netip.Addr{},
 		reservations: map[cluster.Name][]netip.Addr{}, uses: map[string]*[2]uses{},
 		parties: map[cluster.Name]party{}, byKey: map[string]map[cluster.Name]struct{}{},
 		askers: map[cluster.Name]Request{}, askedBy: map[netip.Addr][]cluster.Name{},
@@ -111,7 +111,7 @@ func (x *Index) SetPools(pools []Pool, refused map[string]string) {
 	x.uses = map[string]*[2]uses{}
 	for a, c := range x.claims {
 		x.countHeld(a, 1)
-		x.countUse(a, c, 1)
+		x.countUse(a, *c, 1)
 	}
 }
 
@@ -150,13 +150,13 @@ func (x *Index) Set(c Change) {
 	if c.Claim == nil {
 		x.Release(c.Addr)
 	} else {
-		x.Hold(c.Addr, *c.Claim)
+		x.Hold(c.Addr, c.Claim)
 	}
 }
 
-// Hold records a claim on an address, in place of any earlier one.
-func (x *Index) Hold(a netip.Addr, c Claim) {
-	old, held := x.claims[a]
+// Hold records a claim on an address, in place of any earlier one. The index keeps c, which must not be changed any more.
+func (x *Index) Hold(a netip.Addr, c *Claim) {
+	old, held := x.Claim(a)
 	for _, u := range old.Users {
 		if !c.uses(u.Service) {
 			unlink(x.byService, u.Service, a)
@@ -174,13 +174,13 @@ func (x *Index) Hold(a netip.Addr, c Claim) {
 	} else {
 		x.countHeld(a, 1)
 	}
-	x.countUse(a, c, 1)
+	x.countUse(a, *c, 1)
 	x.claims[a] = c
 }
 
 // Release forgets the claim on an address, if there is one.
 func (x *Index) Release(a netip.Addr) {
-	c, held := x.claims[a]
+	c, held := x.Claim(a)
 	if !held {
 		return
 	}
@@ -328,12 +328,20 @@ func (x *Index) HeldBy(s cluster.Name) []netip.Addr { return x.byService[s] }
 
 // Claim returns who holds an address.
 func (x *Index) Claim(a netip.Addr) (Claim, bool) {
-	c, ok := x.claims[a]
-	return c, ok
+	if c := x.claims[a]; c != nil {
+		return *c, true
+	}
+	return Claim{}, false
 }
 
-// Claims returns all claims, in no order.
-func (x *Index) Claims() iter.Seq2[netip.Addr, Claim] { return maps.All(x.claims) }
+// claim returns who holds an address; the zero Claim: nobody.
+func (x *Index) claim(a netip.Addr) Claim {
+	c, _ := x.Claim(a)
+	return c
+}
+
+// Claims returns all claims, in no order. They must not be changed.
+func (x *Index) Claims() iter.Seq2[netip.Addr, *Claim] { return maps.All(x.claims) }
 
 // PoolOf returns the name of the pool that can give the address out, or "".
 func (x *Index) PoolOf(a netip.Addr) string {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"flag"
 	"fmt"
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -319,9 +320,19 @@ func (w *world) leave(s cluster.Name) error {
 	return nil
 }
 
+func claimsOf(x *Index) iter.Seq2[netip.Addr, Claim] {
+	return func(yield func(netip.Addr, Claim) bool) {
+		for a, c := range x.Claims() {
+			if !yield(a, *c) {
+				return
+			}
+		}
+	}
+}
+
 // checkCounts compares all claims, and the counts of every pool.
 func (w *world) checkCounts() error {
-	if err := sameClaims(w.x.claims, w.claims); err != nil {
+	if err := sameClaims(maps.Collect(claimsOf(w.x)), w.claims); err != nil {
 		return err
 	}
 	for _, name := range poolNames {
@@ -361,7 +372,7 @@ func (w *world) checkRebuilt() error {
 	pools, refused, _ := w.judge()
 	tell := []func(){func() { x.SetPools(pools, refused) }}
 	for a, c := range w.claims {
-		tell = append(tell, func() { x.Hold(a, c) })
+		tell = append(tell, func() { x.Hold(a, &c) })
 	}
 	for _, r := range w.services {
 		tell = append(tell, func() { x.Describe(r) })

@@ -211,7 +211,7 @@ func (x *Index) joinable(r Request, f cluster.Family, pools []*pool) (netip.Addr
 			if i < 0 || i > rank || i == rank && best.IsValid() && best.Less(a) {
 				continue
 			}
-			if _, p := x.join(r, a, x.claims[a]); p == nil {
+			if _, p := x.join(r, a, x.claim(a)); p == nil {
 				best, rank = a, i
 			}
 		}

@@ -177,7 +177,7 @@ func TestReservations(t *testing.T) {
 				tt.edit(&pools[0])
 			}
 			x := indexOf(pools...)
-			x.Hold(addr("192.0.2.5"), Claim{ReservedFor: service("me")})
+			x.Hold(addr("192.0.2.5"), &Claim{ReservedFor: service("me")})
 			tt.request.Families = only4
 			d := x.Decide(tt.request)
 			if !slices.Equal(d.Addresses, addrs(tt.want)) || reasonOf(d.Problem) != tt.reason || d.Problem != nil && !strings.Contains(d.Problem.Message, tt.says) {
@@ -241,7 +241,8 @@ func TestAskedAddresses(t *testing.T) {
 		t.Errorf("got %v, want the first that nobody asks for who may have it", d.Addresses)
 	}
 	for _, a := range addrs("192.0.2.1 192.0.2.2 192.0.2.3") {
-		x.Hold(a, usedBy("other"))
+		other := usedBy("other")
+		x.Hold(a, &other)
 	}
 	if d := x.Decide(any); d.Problem == nil || !strings.Contains(d.Problem.Message, "3 of 4 in use, and 1 asked for by name") {
 		t.Errorf("got %v, %v", d.Addresses, d.Problem)

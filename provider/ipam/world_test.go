@@ -62,7 +62,7 @@ func (w *world) String() string {
 }
 
 func (w *world) oneOf(n int) bool           { return w.rnd.IntN(n) == 0 }
-func (w *world) hold(a netip.Addr, c Claim) { w.claims[a] = c; w.x.Hold(a, c) }
+func (w *world) hold(a netip.Addr, c Claim) { w.claims[a] = c; w.x.Hold(a, &c) }
 
 func pick[T any](w *world, from ...T) T { return from[w.rnd.IntN(len(from))] }
 
