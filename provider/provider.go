@@ -28,6 +28,7 @@ import (
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/workqueue"
 	cloudprovider "k8s.io/cloud-provider"
+	"k8s.io/utils/ptr"
 
 	"github.com/seamark-io/seamark/api/client"
 	"github.com/seamark-io/seamark/api/v1alpha1"
@@ -48,6 +49,9 @@ const (
 	settlePool = time.Second
 	// sweepPeriod is how often everything is looked at again, whatever the watches said.
 	sweepPeriod = 30 * time.Second
+	// sweepSoon is how long after the VIPs were listed anew everything is looked at, twice: what was written just before the API
+	// server was gone, or etcd set back, may not be there, and no watch says so.
+	sweepSoon = 2 * time.Second
 	// patience is after how long it is told what the start still waits for.
 	patience = 20 * time.Second
 )
@@ -101,6 +105,7 @@ type Provider struct {
 
 	opened       chan struct{} // there was an opening for Services that wait
 	poolsChanged chan struct{}
+	listed       chan struct{} // all VIPs were listed
 	ready        chan struct{} // closed when everything has been read once
 }
 
@@ -123,6 +128,7 @@ func New(c Config) (*Provider, error) {
 		Config:       c,
 		opened:       make(chan struct{}, 1),
 		poolsChanged: make(chan struct{}, 1),
+		listed:       make(chan struct{}, 1),
 		ready:        make(chan struct{}),
 	}
 	p.metrics = newMetrics()
@@ -141,9 +147,9 @@ func New(c Config) (*Provider, error) {
 		return nil
 	})
 
-	p.pools = informer(c.Seamark.IPPools, &v1alpha1.IPPool{})
-	p.vips = informer(c.Seamark.VIPs, &v1alpha1.VIP{})
-	p.peers = informer(c.Seamark.BGPPeers, &v1alpha1.BGPPeer{})
+	p.pools = informer(c.Seamark.IPPools, &v1alpha1.IPPool{}, func() {})
+	p.vips = informer(c.Seamark.VIPs, &v1alpha1.VIP{}, func() { notify(p.listed) })
+	p.peers = informer(c.Seamark.BGPPeers, &v1alpha1.BGPPeer{}, func() {})
 	p.serviceCIDRs = cache.NewSharedIndexInformer(cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			return c.Kube.NetworkingV1().ServiceCIDRs().List(ctx, o)
@@ -363,6 +369,7 @@ func (p *Provider) queues() []*queue {
 func (p *Provider) loop(ctx context.Context) {
 	sweep := time.NewTicker(sweepPeriod)
 	defer sweep.Stop()
+	soon := 0 // sweeps
 	for {
 		select {
 		case <-ctx.Done():
@@ -373,7 +380,13 @@ func (p *Provider) loop(ctx context.Context) {
 			p.reassign()
 		case <-p.opened:
 			p.serveWaiting()
+		case <-p.listed:
+			soon = 2
+			sweep.Reset(sweepSoon)
 		case <-sweep.C:
+			if soon--; soon == 0 {
+				sweep.Reset(sweepPeriod)
+			}
 			p.sweep()
 			p.alloc.open() // all that wait are looked at once in a while, whatever was missed
 		}
@@ -436,10 +449,17 @@ func on[T runtime.Object](all *[]synced, inf cache.SharedIndexInformer, h handle
 	return nil
 }
 
-func informer[T runtime.Object, L runtime.Object](r client.Resource[T, L], example runtime.Object) cache.SharedIndexInformer {
+// informer follows a kind; it calls listing when it asks for all objects of it.
+func informer[T runtime.Object, L runtime.Object](r client.Resource[T, L], example runtime.Object, listing func()) cache.SharedIndexInformer {
 	return cache.NewSharedIndexInformer(cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return r.List(ctx, o) },
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			listing()
+			return r.List(ctx, o)
+		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			if ptr.Deref(o.SendInitialEvents, false) {
+				listing()
+			}
 			return r.Watch(ctx, o)
 		},
 	}, r), example, 0, nil)

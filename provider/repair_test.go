@@ -7,7 +7,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/utils/ptr"
 
 	"github.com/seamark-io/seamark/api/v1alpha1"
@@ -94,6 +97,30 @@ func TestNothingKept(t *testing.T) {
 		}
 		w.service("next")
 		w.wantAddress("next", "192.0.2.0")
+	})
+}
+
+// A VIP was made, and before a watch showed it, etcd was set back to when it was not there, and its Service neither: no watch ever
+// says so. The address is given out again soon after the watch has been back.
+func TestWriteLost(t *testing.T) {
+	inWorld(t, func(w *world) {
+		broken := watch.NewFake()
+		w.fake.PrependWatchReactor("vips", func(clienttesting.Action) (bool, watch.Interface, error) {
+			return true, broken, nil
+		})
+		lead, _, p := w.standby()
+		lead()
+		w.pool("default", "192.0.2.0/32")
+		time.Sleep(sweepPeriod)
+		p.alloc.vipSeen(&v1alpha1.VIP{ObjectMeta: metav1.ObjectMeta{Name: "192.0.2.0", UID: "1", Generation: 1},
+			Spec: v1alpha1.VIPSpec{Address: "192.0.2.0", Pool: "default", Services: users("lost")}}) // the answer to the write
+		w.service("web")
+		w.wantWaiting("web", "PoolExhausted", "")
+		broken, was := watch.NewFake(), broken
+		was.Error(&apierrors.NewResourceExpired("too old").ErrStatus)
+		time.Sleep(sweepPeriod / 3)
+		w.settle()
+		w.wantAddress("web", "192.0.2.0")
 	})
 }
 
