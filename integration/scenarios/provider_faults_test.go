@@ -236,6 +236,13 @@ func TestAPIServerGone(t *testing.T) {
 	if err := traffic.end(); err != nil {
 		t.Errorf("traffic while the API server was gone: %v", err)
 	}
+	// Elsewhere these two lead by a Lease, which they would have lost. Going on, this one would follow the nodes' Leases again only
+	// after up to a minute, and call all nodes silent until then.
+	for _, follower := range []string{"kube-controller-manager", "kube-scheduler"} {
+		if err := cluster.Kill(contextOf(t), "cp", follower); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := cluster.StartNode(contextOf(t), "cp"); err != nil {
 		t.Fatal(err)
 	}
