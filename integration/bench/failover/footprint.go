@@ -76,7 +76,7 @@ func (w *world) speakerOnly(ctx context.Context) (err error) {
 	}
 	n := w.options.Addresses
 	w.log.printf("making %d Services in a lab of one node", n)
-	if err := makeServices(ctx, l, n); err != nil {
+	if err := makeServices(ctx, l, n, "bench", map[discoveryv1.AddressType]string{discoveryv1.AddressTypeIPv4: "198.51.100.10"}); err != nil {
 		return err
 	}
 	err = w.until(ctx, 10*time.Minute, fmt.Sprintf("%d addresses are announced to two routers and on the LAN", n), func(ctx context.Context) error {
@@ -103,8 +103,8 @@ func (w *world) speakerOnly(ctx context.Context) (err error) {
 	return w.account(ctx, l, fmt.Sprintf("an agent that is a speaker only, %d addresses, two routers", n), footprintRSS, footprintCPU)
 }
 
-// makeServices makes Services with an endpoint that is somewhere else.
-func makeServices(ctx context.Context, l *lab.Lab, n int) error {
+// makeServices makes n Services with addresses of a pool, and the same endpoint of each family for all.
+func makeServices(ctx context.Context, l *lab.Lab, n int, pool string, endpoints map[discoveryv1.AddressType]string) error {
 	config, err := l.RESTConfig()
 	if err != nil {
 		return err
@@ -116,30 +116,40 @@ func makeServices(ctx context.Context, l *lab.Lab, n int) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(32)
 	for i := range n {
-		g.Go(func() error {
-			svc := serviceOf(fmt.Sprintf("s%05d", i), "bench")
-			single := corev1.IPFamilyPolicySingleStack
-			svc.Spec.Selector, svc.Spec.IPFamilyPolicy = nil, &single
-			_, err := kube.CoreV1().Services(namespace).Create(gctx, svc, metav1.CreateOptions{})
-			if err != nil && !apierrors.IsAlreadyExists(err) {
-				return fmt.Errorf("create a Service: %w", err)
-			}
-			_, err = kube.DiscoveryV1().EndpointSlices(namespace).Create(gctx, sliceOf(svc.Name), metav1.CreateOptions{})
-			if err != nil && !apierrors.IsAlreadyExists(err) {
-				return fmt.Errorf("create an EndpointSlice: %w", err)
-			}
-			return nil
-		})
+		g.Go(func() error { return makeService(gctx, kube, serviceName(i), pool, endpoints) })
 	}
 	return g.Wait()
 }
 
-func sliceOf(service string) *discoveryv1.EndpointSlice {
+// serviceName is that of the i-th that makeServices makes.
+func serviceName(i int) string { return fmt.Sprintf("s%05d", i) }
+
+func makeService(ctx context.Context, kube kubernetes.Interface, name, pool string, endpoints map[discoveryv1.AddressType]string) error {
+	svc := serviceOf(name, pool)
+	svc.Spec.Selector = nil
+	if len(endpoints) == 1 {
+		single := corev1.IPFamilyPolicySingleStack
+		svc.Spec.IPFamilyPolicy = &single
+	}
+	_, err := kube.CoreV1().Services(namespace).Create(ctx, svc, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("create a Service: %w", err)
+	}
+	for family, endpoint := range endpoints {
+		_, err := kube.DiscoveryV1().EndpointSlices(namespace).Create(ctx, sliceOf(name, family, endpoint), metav1.CreateOptions{})
+		if err != nil && !apierrors.IsAlreadyExists(err) {
+			return fmt.Errorf("create an EndpointSlice: %w", err)
+		}
+	}
+	return nil
+}
+
+func sliceOf(service string, family discoveryv1.AddressType, endpoint string) *discoveryv1.EndpointSlice {
 	port, protocol, ready := int32(echoPort), corev1.ProtocolUDP, true
 	return &discoveryv1.EndpointSlice{
-		ObjectMeta:  metav1.ObjectMeta{Name: service, Namespace: namespace, Labels: map[string]string{discoveryv1.LabelServiceName: service}},
-		AddressType: discoveryv1.AddressTypeIPv4,
-		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{"198.51.100.10"}, Conditions: discoveryv1.EndpointConditions{Ready: &ready}}},
+		ObjectMeta:  metav1.ObjectMeta{Name: service + "-" + strings.ToLower(string(family)), Namespace: namespace, Labels: map[string]string{discoveryv1.LabelServiceName: service}},
+		AddressType: family,
+		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{endpoint}, Conditions: discoveryv1.EndpointConditions{Ready: &ready}}},
 		Ports:       []discoveryv1.EndpointPort{{Port: &port, Protocol: &protocol}},
 	}
 }

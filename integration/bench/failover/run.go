@@ -19,7 +19,8 @@ const labName = "failover"
 type Options struct {
 	// Repetitions of each fault.
 	Repetitions int
-	// Many is the number of Services in the measurements with many, Addresses that of what an agent has whose size is measured.
+	// Many is the number of Services in the measurements with many. Addresses is how many there are where an agent's size is measured,
+	// and a router with many routes.
 	Many, Addresses int
 	// Outage is how long the API server is gone before a fault, Busy how long all processors are kept busy.
 	Outage, Busy time.Duration
@@ -60,6 +61,7 @@ func inLab() []measurement {
 		{"many", "owner's link cut, many addresses", func(ctx context.Context, w *world) error { return w.cutMany(ctx) }},
 		{"footprint", "an agent that is a speaker only, with many addresses", func(ctx context.Context, w *world) error { return w.speakerOnly(ctx) }},
 		{"keepalived", "keepalived, owner's link cut", func(ctx context.Context, w *world) error { return w.keepalived(ctx) }},
+		{"routes", "link of a node cut, seen from behind a router with many routes", func(ctx context.Context, w *world) error { return w.cutRoutes(ctx) }},
 	}
 }
 

@@ -121,6 +121,11 @@ func (w *world) service(ctx context.Context, name, pool string) ([]netip.Addr, e
 	if _, err := w.kube.CoreV1().Services(namespace).Create(ctx, serviceOf(name, pool), metav1.CreateOptions{}); err != nil {
 		return nil, fmt.Errorf("create a Service: %w", err)
 	}
+	return w.addresses(ctx, name)
+}
+
+// addresses waits until a Service has an address of each family, and returns them, IPv4 first.
+func (w *world) addresses(ctx context.Context, name string) ([]netip.Addr, error) {
 	var out []netip.Addr
 	err := w.until(ctx, time.Minute, "Service "+name+" has its addresses", func(ctx context.Context) error {
 		svc, err := w.kube.CoreV1().Services(namespace).Get(ctx, name, metav1.GetOptions{})
@@ -138,7 +143,7 @@ func (w *world) service(ctx context.Context, name, pool string) ([]netip.Addr, e
 		if len(out) < 2 {
 			return fmt.Errorf("they are %v", out)
 		}
-		slices.SortFunc(out, netip.Addr.Compare) // IPv4 first
+		slices.SortFunc(out, netip.Addr.Compare)
 		return nil
 	})
 	return out, err

@@ -97,7 +97,7 @@ make bench-failover sees to all of that.`,
 	f := cmd.Flags()
 	f.IntVar(&o.Repetitions, "repetitions", o.Repetitions, "how often each fault is made; those that take long less often")
 	f.IntVar(&o.Many, "many", o.Many, "number of Services where there are many")
-	f.IntVar(&o.Addresses, "addresses", o.Addresses, "number of addresses of the agent whose size is measured")
+	f.IntVar(&o.Addresses, "addresses", o.Addresses, "number of addresses of the agent whose size is measured, and of routes where there are many")
 	f.DurationVar(&o.Outage, "outage", o.Outage, "how long the API server is gone before a fault")
 	f.DurationVar(&o.Busy, "busy", o.Busy, "how long all processors are kept busy")
 	f.StringSliceVar(&o.Only, "only", nil, "measurements to make: "+strings.Join(failover.Names(), ", ")+" (default: all)")
