@@ -156,6 +156,25 @@ func (w *world) heal(ctx context.Context, node string) error {
 	return sleep(ctx, 2*time.Second)
 }
 
+// healUntil returns a heal that waits for something more.
+func (w *world) healUntil(wait func(ctx context.Context, node string) error) func(ctx context.Context, node string) error {
+	return func(ctx context.Context, node string) error {
+		if err := w.heal(ctx, node); err != nil {
+			return err
+		}
+		return wait(ctx, node)
+	}
+}
+
+// inTurn has one node after the other for victim.
+func inTurn(nodes ...string) func(ctx context.Context) (string, error) {
+	next := -1
+	return func(context.Context) (string, error) {
+		next++
+		return nodes[next%len(nodes)], nil
+	}
+}
+
 // cutOwner cuts the link of the owner of an IPv4 (0) or IPv6 (1) address.
 func (w *world) cutOwner(ctx context.Context, vips []netip.Addr, family int) error {
 	return w.inflict(ctx, fault{
@@ -284,20 +303,13 @@ func (w *world) cutRoute(ctx context.Context) (err error) {
 	for i := range vips {
 		vips[i] = w.one[0]
 	}
-	next := 0
 	return w.inflict(ctx, fault{
 		name: "bfd", title: "node's link cut, from behind the router, BFD 3 × 50 ms", host: "remote", every: 8 * time.Millisecond, vips: vips,
-		victim: func(context.Context) (string, error) {
-			next++
-			return []string{"node2", "node3"}[next%2], nil
-		},
-		do: w.cut,
-		undo: func(ctx context.Context, node string) error {
-			if err := w.heal(ctx, node); err != nil {
-				return err
-			}
+		victim: inTurn("node2", "node3"),
+		do:     w.cut,
+		undo: w.healUntil(func(ctx context.Context, node string) error {
 			return w.until(ctx, time.Minute, "the router sends to "+node+" again", func(ctx context.Context) error { return w.routed(ctx, node) })
-		},
+		}),
 		times: w.options.Repetitions, atMost: worstBlackout,
 	})
 }

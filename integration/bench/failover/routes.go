@@ -90,21 +90,10 @@ func (w *world) cutRoutesTo(ctx context.Context, what string, vips []netip.Addr,
 			return err
 		}
 	}
-	next := 0
 	return w.inflict(ctx, fault{
 		name: "routes", title: "node's link cut, from behind the router, BFD 3 × 50 ms, " + what,
 		host: "remote", every: sampled * time.Millisecond, vips: vips,
-		victim: func(context.Context) (string, error) {
-			next++
-			return []string{"node2", "node3"}[next%2], nil
-		},
-		do: w.cut,
-		undo: func(ctx context.Context, node string) error {
-			if err := w.heal(ctx, node); err != nil {
-				return err
-			}
-			return routed(ctx, node)
-		},
+		victim: inTurn("node2", "node3"), do: w.cut, undo: w.healUntil(routed),
 		times: max(w.options.Repetitions/3, 1), atMost: worstBlackout,
 	})
 }
