@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // sampled is how many of many addresses a client asks for, of each family.
@@ -24,7 +25,7 @@ func (w *world) cutMany(ctx context.Context) error {
 	g.SetLimit(16)
 	for i := range vips {
 		g.Go(func() (err error) {
-			vips[i], err = w.service(gctx, fmt.Sprintf("many-%d", i), "many")
+			vips[i], err = w.service(gctx, manyName(i), "many")
 			return err
 		})
 	}
@@ -52,7 +53,21 @@ func (w *world) cutMany(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return w.removeMany(ctx, n)
+}
+
+func manyName(i int) string { return fmt.Sprintf("many-%d", i) }
+
+// removeMany removes the Services again: in what is measured after this their addresses would move, too.
+func (w *world) removeMany(ctx context.Context, n int) error {
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(16)
+	for i := range n {
+		g.Go(func() error {
+			return w.kube.CoreV1().Services(namespace).Delete(gctx, manyName(i), metav1.DeleteOptions{})
+		})
+	}
+	return g.Wait()
 }
 
 // addSubnet gives the nodes and the client addresses in an IPv4 subnet that has room for many.

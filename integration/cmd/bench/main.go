@@ -75,7 +75,7 @@ make bench-provider sees to all of that.`,
 }
 
 func failoverCommand() *cobra.Command {
-	o := failover.Options{Repetitions: 30, Many: 1000, Addresses: 10_000, Outage: 5 * time.Minute, Busy: 10 * time.Minute, Limit: 100 * time.Minute, Log: os.Stderr}
+	o := failover.Options{Repetitions: 30, Many: 1000, Addresses: 10_000, Outage: 5 * time.Minute, Busy: 10 * time.Minute, Limit: 2 * time.Hour, Log: os.Stderr}
 	var out string
 	cmd := &cobra.Command{
 		Use:   "failover",
@@ -83,7 +83,7 @@ func failoverCommand() *cobra.Command {
 		Long: `failover measures for how long an address does not answer when what answers for it
 fails: its link, its agent, the link to a router; and how long a new Service takes to its
 first answer. It makes a lab of three nodes and takes it down, prints each figure beside
-its target, and ends with status 1 if one was missed. The whole takes about an hour.
+its target, and ends with status 1 if one was missed. The whole takes about an hour and a half.
 
 It needs root, the packages of hack/install-packages and the images of make images;
 make bench-failover sees to all of that.`,
