@@ -50,8 +50,9 @@ const (
 	// sweepPeriod is how often everything is looked at again, whatever the watches said.
 	sweepPeriod = 30 * time.Second
 	// sweepSoon is how long after the VIPs were listed anew everything is looked at, twice: what was written just before the API
-	// server was gone, or etcd set back, may not be there, and no watch says so.
-	sweepSoon = 2 * time.Second
+	// server was gone, or etcd set back, may not be there, and no watch says so. Between the two a watch that is only late must have
+	// shown what is there: a claim that both miss is forgotten.
+	sweepSoon = 5 * time.Second
 	// patience is after how long it is told what the start still waits for.
 	patience = 20 * time.Second
 )

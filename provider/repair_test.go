@@ -118,7 +118,7 @@ func TestWriteLost(t *testing.T) {
 		w.wantWaiting("web", "PoolExhausted", "")
 		broken, was := watch.NewFake(), broken
 		was.Error(&apierrors.NewResourceExpired("too old").ErrStatus)
-		time.Sleep(sweepPeriod / 3)
+		time.Sleep(sweepPeriod / 2)
 		w.settle()
 		w.wantAddress("web", "192.0.2.0")
 	})
