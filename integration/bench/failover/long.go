@@ -77,9 +77,10 @@ func (w *world) footprint(ctx context.Context) error {
 	return w.account(ctx, w.lab, "an agent, idle, with all its parts", 0, 0)
 }
 
-// account tells what the agents of a lab, in which nothing happens, use of memory and processors, each.
+// account tells what the agents of a lab, in which nothing happens, use of memory and processors, each. Agents look at everything, and
+// announce it again, each minute: it takes whole minutes to tell the mean.
 func (w *world) account(ctx context.Context, l *lab.Lab, title string, rss, cpu float64) error {
-	const settle, during = 30 * time.Second, 20 * time.Second
+	const settle, during = time.Minute, 2 * time.Minute
 	if err := sleep(ctx, settle); err != nil {
 		return err
 	}

@@ -16,10 +16,10 @@ import (
 // burst is what was measured while many Services were made at once.
 type burst struct {
 	services int
-	// From the first call on: how long making them takes without a controller, how long with one at work, and until the
+	// From the first call on: how long making them takes where nothing of Seamark runs, how long where it does, and until the
 	// last has its address.
 	alone, made, served time.Duration
-	// What had been used before the Services without a controller, and after.
+	// What had been used before the Services without Seamark, and after.
 	aloneBefore, aloneAfter bench.Accounts
 	// lag is, for each, the time from the return of the call to the address in its status, in milliseconds.
 	lag []float64
@@ -29,17 +29,17 @@ type burst struct {
 	atServed bench.Accounts
 }
 
-// burst makes n Services at once: first while there is no controller, then for one that has just started. With a file for
+// burst makes n Services at once: first while nothing of Seamark runs, then for a controller that has just started. With a file for
 // it, the controller is profiled meanwhile.
 func (c *cluster) burst(ctx context.Context, n int, profile string) (b *burst, err error) {
 	b = &burst{services: n}
-	if err := c.scale(ctx, 0); err != nil {
+	if err := errors.Join(c.scale(ctx, 0), c.agents(ctx, false)); err != nil {
 		return nil, err
 	}
 	if err := c.createAlone(ctx, b); err != nil {
 		return nil, err
 	}
-	if err := c.scale(ctx, 1); err != nil {
+	if err := errors.Join(c.agents(ctx, true), c.scale(ctx, 1)); err != nil {
 		return nil, err
 	}
 	if err := c.warmUp(ctx); err != nil {
@@ -67,7 +67,7 @@ func names(prefix string, n int) []string {
 	return names
 }
 
-// createAlone makes the Services of the burst while nobody serves them, and deletes them.
+// createAlone makes the Services of the burst while nothing of Seamark runs, and deletes them.
 func (c *cluster) createAlone(ctx context.Context, b *burst) (err error) {
 	if err := c.quiet(ctx); err != nil {
 		return err
@@ -77,7 +77,7 @@ func (c *cluster) createAlone(ctx context.Context, b *burst) (err error) {
 	}
 	var created moments
 	progress := func() string {
-		return fmt.Sprintf("%d of %d Services created, without a controller", created.count(), b.services)
+		return fmt.Sprintf("%d of %d Services created, without Seamark", created.count(), b.services)
 	}
 	start := time.Now()
 	err = c.log.during(progress, func() error { return c.create(ctx, names("alone", b.services), &created) })
@@ -85,7 +85,7 @@ func (c *cluster) createAlone(ctx context.Context, b *burst) (err error) {
 	if err != nil {
 		return fmt.Errorf("%s: %w", progress(), err)
 	}
-	c.log.printf("without a controller %d Services take %.1f s", b.services, b.alone.Seconds())
+	c.log.printf("without Seamark %d Services take %.1f s", b.services, b.alone.Seconds())
 	if err := c.quiet(ctx); err != nil {
 		return err
 	}

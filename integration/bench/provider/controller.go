@@ -24,6 +24,7 @@ const (
 	systemNamespace = "seamark-system"
 	controller      = "seamark-controller" // the Deployment, the label of its pods, and the process
 	controllerPort  = 10258
+	agent           = "seamark-node" // the DaemonSet, and the process
 )
 
 const scaleLimit = time.Minute
@@ -43,6 +44,26 @@ func (c *cluster) scale(ctx context.Context, replicas int32) error {
 		}
 		accounts, err := bench.ReadAccounts(c.lab)
 		return accounts.Of(controller).Count == int(replicas), err
+	})
+}
+
+// agents has the agents run on all nodes, or on none, and waits until that is so.
+func (c *cluster) agents(ctx context.Context, run bool) error {
+	daemons := c.kube.AppsV1().DaemonSets(systemNamespace)
+	patch, want, what := `{"spec": {"template": {"spec": {"nodeSelector": {"seamark.io/no-node": "has-this"}}}}}`, 0, "no agent"
+	if run {
+		patch, want, what = `{"spec": {"template": {"spec": {"nodeSelector": null}}}}`, len(c.lab.Plan().Nodes()), "an agent on each node"
+	}
+	if _, err := daemons.Patch(ctx, agent, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{}); err != nil {
+		return fmt.Errorf("have %s: %w", what, err)
+	}
+	return until(ctx, scaleLimit, what, func(ctx context.Context) (bool, error) {
+		d, err := daemons.Get(ctx, agent, metav1.GetOptions{})
+		if err != nil || d.Status.ObservedGeneration < d.Generation || int(d.Status.NumberReady) != want || int(d.Status.UpdatedNumberScheduled) != want {
+			return false, err
+		}
+		accounts, err := bench.ReadAccounts(c.lab)
+		return accounts.Of(agent).Count == want, err
 	})
 }
 

@@ -140,7 +140,7 @@ func (c *cluster) measure(ctx context.Context, o Options, r *bench.Report) error
 	profile := o.Profile
 	var alone time.Duration
 	for n, services := range o.Services {
-		c.log.printf("part %d of %d: %d Services at once, first without a controller", n+2, parts, services)
+		c.log.printf("part %d of %d: %d Services at once, first without Seamark", n+2, parts, services)
 		b, err := c.burst(ctx, services, profile)
 		if err != nil {
 			return fmt.Errorf("%d Services at once: %w", services, err)

@@ -30,7 +30,7 @@ func (b *burst) phases() phases {
 func (b *burst) tables() []bench.Table {
 	s := b.split()
 	tables := append([]bench.Table{b.phases().table(s.title("where the time goes"))}, s.tables()...)
-	return append(tables, processes(s.title("processes, without a controller"), b.services, b.aloneBefore, b.aloneAfter))
+	return append(tables, processes(s.title("processes, without Seamark"), b.services, b.aloneBefore, b.aloneAfter))
 }
 
 func (i *idle) split() split {
