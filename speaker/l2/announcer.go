@@ -12,7 +12,9 @@ import (
 )
 
 // refresh is the interval at which everything is announced again: a switch forgets a silent station after five minutes
-// (IEEE 802.1D ageing time) and a router keeps its ARP entry for longer, so an address that only receives would be lost.
+// (IEEE 802.1D ageing time) and a router keeps its ARP entry for longer, so an address that only receives would be lost. One frame to
+// all does: gateways hear it, switches learn from it on every port, and with ten thousand addresses a frame more is seen in what an
+// agent uses that has nothing to do.
 const refresh = time.Minute
 
 // repeats are the moments, after an address was taken, at which it is announced: the first frame may be lost, because a
@@ -204,7 +206,7 @@ func (a *announcer) refresh() {
 		addrs = append(addrs, addr)
 	}
 	if len(addrs) > 0 {
-		a.passes = append(a.passes, &pass{notice: toGateways, addrs: addrs}, &pass{notice: toAll, addrs: addrs})
+		a.passes = append(a.passes, &pass{notice: toAll, addrs: addrs})
 	}
 	if len(doubtful) > 0 {
 		a.passes = append(a.passes, &pass{notice: probe, addrs: doubtful})
