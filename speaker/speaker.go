@@ -189,7 +189,7 @@ func (s *Speaker) Ready() error {
 	case !s.synced.Load():
 		return errors.New("the speaker has not announced anything yet: it waits for the API or for the node's interfaces")
 	case s.keyless.Load():
-		return fmt.Errorf("the speaker answers for no address on its segments: there is no key for heartbeats, which Secret %s/%s must have as %q",
+		return fmt.Errorf("the speaker answers for no address on its segments: there is no key for heartbeats, which Secret %s/%s must have as %q, of 16 bytes or more",
 			s.cfg.Namespace, v1alpha1.HeartbeatSecret, v1alpha1.HeartbeatKey)
 	default:
 		return nil

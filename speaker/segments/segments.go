@@ -118,8 +118,8 @@ func (d *Driver) Changed() <-chan struct{} { return d.changed }
 func (d *Driver) Lost() <-chan struct{} { return d.lost }
 
 // Set makes this node take part on the given segments, with these members, and no others, and want these addresses of theirs.
-// Without keys it goes on with those that it had last; as long as it had none it takes part nowhere. The error says where it
-// does not; calling Set again retries.
+// Without keys, or with one to seal with that cannot be used, it goes on with those that it had last; as long as it had none it
+// takes part nowhere. The error says where it does not, and which keys it does not use; calling Set again retries.
 func (d *Driver) Set(lans []plan.LAN, wanted []plan.L2, keys *cluster.HeartbeatKeys) error {
 	wants := map[key][]liveness.Want{}
 	for i := range wanted {
@@ -134,13 +134,19 @@ func (d *Driver) Set(lans []plan.LAN, wanted []plan.L2, keys *cluster.HeartbeatK
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	var errs []error
 	if keys != nil {
-		d.keys = keys
+		k, err := usable(keys)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		if k != nil && !sameKeys(k, d.keys) {
+			d.keys = k
+		}
 	}
 	if d.keys == nil {
 		lans = nil
 	}
-	var errs []error
 	keep := map[key]bool{}
 	for _, lan := range lans {
 		k := key{lan.Subnet, lan.Link.Index}
@@ -158,9 +164,9 @@ func (d *Driver) Set(lans []plan.LAN, wanted []plan.L2, keys *cluster.HeartbeatK
 }
 
 func (d *Driver) set(k key, lan plan.LAN, wants []liveness.Want) error {
+	var err error
 	p := d.parts[k]
 	if p == nil {
-		var err error
 		if p, err = d.join(k, lan); err != nil {
 			return err
 		}
@@ -171,15 +177,15 @@ func (d *Driver) set(k key, lan plan.LAN, wants []liveness.Want) error {
 		d.start(p)
 	}
 	if p.keys != d.keys {
-		wk, err := wire.NewKeys(lan.Subnet.String(), d.keys.Send, d.keys.Accept...)
-		if err == nil {
+		var wk *wire.Keys
+		if wk, err = wire.NewKeys(lan.Subnet.String(), d.keys.Send, d.keys.Accept...); err == nil {
 			err = p.segment.SetKeys(wk)
 		}
-		if err != nil {
-			return err
+		if err == nil {
+			p.keys = d.keys
 		}
-		p.keys = d.keys
 	}
+	// Without other keys addresses move all the same.
 	var members []string
 	p.interfaces = map[string]string{}
 	for _, m := range lan.Members {
@@ -191,7 +197,7 @@ func (d *Driver) set(k key, lan plan.LAN, wants []liveness.Want) error {
 		p.segment.SetMembers(members)
 	}
 	p.segment.Set(wants)
-	return nil
+	return err
 }
 
 func (d *Driver) join(k key, lan plan.LAN) (*part, error) {

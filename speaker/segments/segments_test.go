@@ -86,6 +86,12 @@ func agents(t *testing.T, count int) (*netlab.Host, []*agent) {
 // want sets the agent's segment, which has as many members, and what it wants there.
 func (a *agent) want(t *testing.T, members int, keys *cluster.HeartbeatKeys, vips ...netip.Addr) {
 	t.Helper()
+	if err := a.set(members, keys, vips...); err != nil {
+		t.Error(err)
+	}
+}
+
+func (a *agent) set(members int, keys *cluster.HeartbeatKeys, vips ...netip.Addr) error {
 	l := plan.LAN{Subnet: lan, Link: a.link}
 	for i := range members {
 		l.Members = append(l.Members, plan.LANMember{Node: fmt.Sprintf("n%d", i), Interface: fmt.Sprintf("eth%d", i)})
@@ -94,9 +100,7 @@ func (a *agent) want(t *testing.T, members int, keys *cluster.HeartbeatKeys, vip
 	for _, v := range vips {
 		wanted = append(wanted, plan.L2{Addr: v, Link: a.link, Subnet: lan})
 	}
-	if err := a.Set([]plan.LAN{l}, wanted, keys); err != nil {
-		t.Error(err)
-	}
+	return a.Set([]plan.LAN{l}, wanted, keys)
 }
 
 func (a *agent) hasGained(v netip.Addr) bool {
