@@ -59,7 +59,8 @@ type Driver struct {
 	ctx      context.Context // of Run; nil before and after
 	running  sync.WaitGroup
 	parts    map[key]*part
-	keys     *cluster.HeartbeatKeys
+	keys     keyring
+	renew    *time.Timer // signals changed when there will be other keys; nil if there never were
 	draining bool
 }
 
@@ -95,7 +96,10 @@ func New(c Config) (*Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Driver{cfg: c, loop: loop, phase: rand.Uint64(), changed: make(chan struct{}, 1), lost: make(chan struct{}, 1), parts: map[key]*part{}}
+	d := &Driver{
+		cfg: c, loop: loop, phase: rand.Uint64(), changed: make(chan struct{}, 1), lost: make(chan struct{}, 1),
+		parts: map[key]*part{}, keys: keyring{hold: overlap},
+	}
 	d.live.Store(&[]*segment.Segment{})
 	return d, nil
 }
@@ -135,23 +139,18 @@ func (d *Driver) Set(lans []plan.LAN, wanted []plan.L2, keys *cluster.HeartbeatK
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var errs []error
-	if keys != nil {
-		k, err := usable(keys)
-		if err != nil {
-			errs = append(errs, err)
-		}
-		if k != nil && !sameKeys(k, d.keys) {
-			d.keys = k
-		}
+	if err := d.keys.give(keys, time.Now()); err != nil {
+		errs = append(errs, err)
 	}
-	if d.keys == nil {
+	goBy := d.goBy()
+	if goBy == nil {
 		lans = nil
 	}
 	keep := map[key]bool{}
 	for _, lan := range lans {
 		k := key{lan.Subnet, lan.Link.Index}
 		keep[k] = true
-		if err := d.set(k, lan, wants[k]); err != nil {
+		if err := d.set(k, lan, wants[k], goBy); err != nil {
 			errs = append(errs, fmt.Errorf("segment %s on %s: %w", lan.Subnet, lan.Link.Name, err))
 		}
 	}
@@ -163,11 +162,23 @@ func (d *Driver) Set(lans []plan.LAN, wanted []plan.L2, keys *cluster.HeartbeatK
 	return errors.Join(errs...)
 }
 
-func (d *Driver) set(k key, lan plan.LAN, wants []liveness.Want) error {
+// goBy returns the keys to go by, and has Set called again when there will be others. The lock is held.
+func (d *Driver) goBy() *cluster.HeartbeatKeys {
+	keys, again := d.keys.at(time.Now())
+	if d.renew != nil {
+		d.renew.Stop()
+	}
+	if again > 0 {
+		d.renew = time.AfterFunc(again, func() { signal(d.changed) })
+	}
+	return keys
+}
+
+func (d *Driver) set(k key, lan plan.LAN, wants []liveness.Want, keys *cluster.HeartbeatKeys) error {
 	var err error
 	p := d.parts[k]
 	if p == nil {
-		if p, err = d.join(k, lan); err != nil {
+		if p, err = d.join(k, lan, keys); err != nil {
 			return err
 		}
 		p.segment.SetDraining(d.draining)
@@ -176,13 +187,13 @@ func (d *Driver) set(k key, lan plan.LAN, wants []liveness.Want) error {
 		d.publish()
 		d.start(p)
 	}
-	if p.keys != d.keys {
+	if p.keys != keys {
 		var wk *wire.Keys
-		if wk, err = wire.NewKeys(lan.Subnet.String(), d.keys.Send, d.keys.Accept...); err == nil {
+		if wk, err = wire.NewKeys(lan.Subnet.String(), keys.Send, keys.Accept...); err == nil {
 			err = p.segment.SetKeys(wk)
 		}
 		if err == nil {
-			p.keys = d.keys
+			p.keys = keys
 		}
 	}
 	// Without other keys addresses move all the same.
@@ -200,8 +211,8 @@ func (d *Driver) set(k key, lan plan.LAN, wants []liveness.Want) error {
 	return err
 }
 
-func (d *Driver) join(k key, lan plan.LAN) (*part, error) {
-	wk, err := wire.NewKeys(lan.Subnet.String(), d.keys.Send, d.keys.Accept...)
+func (d *Driver) join(k key, lan plan.LAN, keys *cluster.HeartbeatKeys) (*part, error) {
+	wk, err := wire.NewKeys(lan.Subnet.String(), keys.Send, keys.Accept...)
 	if err != nil {
 		return nil, err
 	}
@@ -217,7 +228,7 @@ func (d *Driver) join(k key, lan plan.LAN) (*part, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &part{key: k, segment: s, name: lan.Link.Name, keys: d.keys, tied: make(chan struct{}, 1), generations: map[netip.Addr]uint64{}}, nil
+	return &part{key: k, segment: s, name: lan.Link.Name, keys: keys, tied: make(chan struct{}, 1), generations: map[netip.Addr]uint64{}}, nil
 }
 
 func (d *Driver) remove(p *part) {
@@ -381,11 +392,11 @@ func (p *part) gained(v *liveness.View) []netip.Addr {
 	return out
 }
 
-// HasKeys reports whether there were ever keys.
+// HasKeys reports whether there were ever keys that could be used.
 func (d *Driver) HasKeys() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.keys != nil
+	return d.keys.given != nil
 }
 
 // SetDraining says whether the other nodes are to take over what this node has.
