@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/seamark-io/seamark/api/v1alpha1"
@@ -80,7 +81,8 @@ func (p *Provider) viewsOfNode(node string) {
 		return // the start looks at all
 	}
 	for _, vip := range list[*v1alpha1.VIP](p.vips) {
-		if slices.ContainsFunc(vip.Status.Announcers, func(a v1alpha1.Announcer) bool { return a.Node == node }) {
+		if slices.ContainsFunc(vip.Status.Announcers, func(a v1alpha1.Announcer) bool { return a.Node == node }) ||
+			slices.ContainsFunc(vip.Status.Duplicates, func(d v1alpha1.Duplicate) bool { return d.Node == node }) {
 			p.views.Add(viewOfVIP + vip.Name)
 		}
 	}
@@ -144,6 +146,7 @@ func vipStatus(vip *v1alpha1.VIP, presenceOf func(node string) presence) v1alpha
 			s.Duplicates = append(s.Duplicates, d)
 		}
 	}
+	s.Conditions = duplicateCondition(vip.Status.Conditions, s.Duplicates, presenceOf)
 	slices.Sort(owners)
 	slices.Sort(routers)
 	s.BGP = short(routers)
@@ -153,6 +156,41 @@ func vipStatus(vip *v1alpha1.VIP, presenceOf func(node string) presence) v1alpha
 		s.Owner = short(owners)
 	}
 	return s
+}
+
+// duplicateCondition returns the conditions with the one that says whether another station uses the address; a VIP of which that was
+// never so needs none.
+func duplicateCondition(before []metav1.Condition, seen []v1alpha1.Duplicate, presenceOf func(node string) presence) []metav1.Condition {
+	if len(seen) == 0 && meta.FindStatusCondition(before, v1alpha1.VIPDuplicateAddress) == nil {
+		return before
+	}
+	var now, once []string
+	for _, d := range seen {
+		station := d.MAC
+		if d.Interface != "" {
+			station += " on " + d.Interface
+		}
+		if presenceOf(d.Node) == ready {
+			now = append(now, fmt.Sprintf("node %s sees %s", d.Node, station))
+		} else {
+			once = append(once, fmt.Sprintf("node %s, which saw %s, is not ready", d.Node, station))
+		}
+	}
+	slices.Sort(now)
+	slices.Sort(once)
+	c := metav1.Condition{
+		Type: v1alpha1.VIPDuplicateAddress, Status: metav1.ConditionFalse, Reason: v1alpha1.VIPReasonNoStation,
+		Message: "no other station is seen to use the address",
+	}
+	switch {
+	case len(now) > 0:
+		c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.VIPReasonStationSeen, strings.Join(now, "; ")
+	case len(once) > 0: // perhaps it is still there
+		c.Status, c.Reason, c.Message = metav1.ConditionUnknown, v1alpha1.VIPReasonNodeNotReady, strings.Join(once, "; ")
+	}
+	after := slices.Clone(before)
+	meta.SetStatusCondition(&after, c)
+	return after
 }
 
 // maxSessions bounds the text of BGPPeerStatus.Sessions: more nodes than fit on a screen are counted.

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -72,6 +74,79 @@ func TestVIPStatusKeepsDuplicates(t *testing.T) {
 	vip := &v1alpha1.VIP{Status: v1alpha1.VIPStatus{Duplicates: []v1alpha1.Duplicate{{Node: "gone", MAC: seen.MAC}, seen}}}
 	if got := vipStatus(vip, presenceOf).Duplicates; len(got) != 1 || got[0] != seen {
 		t.Errorf("got %v", got)
+	}
+}
+
+// The condition of a VIP says what nodes saw, from the first on: the one that saw it need not be its owner any more.
+func TestDuplicateCondition(t *testing.T) {
+	type duplicates = []v1alpha1.Duplicate
+	since, later := metav1.NewTime(time.Unix(1000, 0)), metav1.NewTime(time.Unix(2000, 0))
+	seen := func(node string, since metav1.Time) v1alpha1.Duplicate {
+		return v1alpha1.Duplicate{Node: node, MAC: "02:00:00:00:00:09", Interface: "eth0", Since: &since}
+	}
+	was := func(status metav1.ConditionStatus) []metav1.Condition {
+		return []metav1.Condition{{Type: v1alpha1.VIPDuplicateAddress, Status: status, Reason: "Before", Message: "before", LastTransitionTime: since}}
+	}
+	foreign := metav1.Condition{Type: "Other", Status: metav1.ConditionTrue, Reason: "Other"}
+	const one = "node n1 sees 02:00:00:00:00:09 on eth0"
+	for _, tt := range []struct {
+		name   string
+		in     duplicates
+		before []metav1.Condition
+		// want is the status, the reason and the message; empty: there is no condition.
+		want string
+		// at is when its status became that; zero: now.
+		at metav1.Time
+	}{
+		{name: "never", want: ""},
+		{name: "others' conditions stay", before: []metav1.Condition{foreign}, want: ""},
+		{name: "one", in: duplicates{seen("n1", later)}, want: "True StationSeen " + one},
+		{name: "still", in: duplicates{seen("n1", later)}, before: was("True"), want: "True StationSeen " + one, at: since},
+		{
+			name: "the owner is another, both see it", in: duplicates{seen("n2", later), seen("n1", since)}, before: was("False"),
+			want: "True StationSeen " + one + "; node n2 sees 02:00:00:00:00:09 on eth0",
+		},
+		{
+			name: "the first owner is gone, the second sees it", in: duplicates{seen("gone", since), seen("n1", later)}, before: was("True"),
+			want: "True StationSeen " + one, at: since,
+		},
+		{
+			name: "the first owner is not ready", in: duplicates{seen("silent", since), seen("n1", later)}, before: was("True"),
+			want: "True StationSeen " + one, at: since,
+		},
+		{
+			name: "nobody is ready who saw it", in: duplicates{seen("silent", since)}, before: was("True"),
+			want: "Unknown NodeNotReady node silent, which saw 02:00:00:00:00:09 on eth0, is not ready",
+		},
+		{name: "it is over", before: was("True"), want: "False NoStation no other station is seen to use the address"},
+		{name: "it was over", before: was("False"), want: "False NoStation no other station is seen to use the address", at: since},
+		{name: "the node that saw it is gone", in: duplicates{seen("gone", since)}, before: was("True"), want: "False NoStation no other station is seen to use the address"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			vip := &v1alpha1.VIP{Status: v1alpha1.VIPStatus{Duplicates: tt.in, Conditions: tt.before}}
+			before := vip.DeepCopy()
+			status := vipStatus(vip, presenceOf)
+			if !equality.Semantic.DeepEqual(vip, before) {
+				t.Error("what was read has changed")
+			}
+			got := ""
+			if c := meta.FindStatusCondition(status.Conditions, v1alpha1.VIPDuplicateAddress); c != nil {
+				got = fmt.Sprint(c.Status, " ", c.Reason, " ", c.Message)
+				if since := time.Since(c.LastTransitionTime.Time); !c.LastTransitionTime.Equal(&tt.at) && (!tt.at.IsZero() || since > time.Minute) {
+					t.Errorf("since %v, want %v", c.LastTransitionTime, tt.at)
+				}
+			}
+			if got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+			if len(tt.before) > 0 && tt.before[0] == foreign && !meta.IsStatusConditionTrue(status.Conditions, "Other") {
+				t.Error("a condition of somebody else is gone")
+			}
+			vip.Status = status
+			if again := vipStatus(vip, presenceOf); !equality.Semantic.DeepEqual(again, status) {
+				t.Errorf("made anew it is another: %+v", again)
+			}
+		})
 	}
 }
 
@@ -166,6 +241,48 @@ func TestViews(t *testing.T) {
 		}
 		w.settle()
 		w.wantViews("shop/web  ", " ")
+	})
+}
+
+// A condition says what an agent saw, and is over when the agent takes its entry out, or when its node is gone.
+func TestDuplicateIsCondition(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.must(w.kube.Tracker().Add(&corev1.Node{
+			ObjectMeta: metav1.ObjectMeta{Name: "n1"},
+			Status:     corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}},
+		}))
+		w.controller()
+		w.pool("default", "192.0.2.0/32")
+		w.service("web")
+		write := func(seen ...v1alpha1.Duplicate) {
+			vip, err := w.seamark.VIPs.Get(w.Context(), "192.0.2.0", metav1.GetOptions{})
+			w.must(err)
+			vip.Status.Duplicates = seen
+			_, err = w.seamark.VIPs.UpdateStatus(w.Context(), vip, metav1.UpdateOptions{})
+			w.must(err)
+		}
+		want := func(status metav1.ConditionStatus) {
+			w.Helper()
+			w.settle()
+			vip, err := w.seamark.VIPs.Get(w.Context(), "192.0.2.0", metav1.GetOptions{})
+			w.must(err)
+			var got metav1.ConditionStatus
+			if c := meta.FindStatusCondition(vip.Status.Conditions, v1alpha1.VIPDuplicateAddress); c != nil {
+				got = c.Status
+			}
+			if got != status {
+				w.Errorf("condition %q, want %q; status %+v", got, status, vip.Status)
+			}
+		}
+		want("")
+		write(v1alpha1.Duplicate{Node: "n1", MAC: "02:00:00:00:00:09"})
+		want(metav1.ConditionTrue)
+		write()
+		want(metav1.ConditionFalse)
+		write(v1alpha1.Duplicate{Node: "n1", MAC: "02:00:00:00:00:09"})
+		want(metav1.ConditionTrue)
+		w.must(w.kube.CoreV1().Nodes().Delete(w.Context(), "n1", metav1.DeleteOptions{}))
+		want(metav1.ConditionFalse)
 	})
 }
 

@@ -395,7 +395,9 @@ func (r *reporter) writeVIP(ctx context.Context, o *observation, addr netip.Addr
 		if after.since = before.since; before.duplicate != after.duplicate {
 			after.since = metav1.NewTime(o.duplicates[addr].Since).Rfc3339Copy()
 		}
-		status["duplicates"] = []v1alpha1.Duplicate{{Node: r.cfg.Node, MAC: after.duplicate, Since: &after.since}}
+		status["duplicates"] = []v1alpha1.Duplicate{{
+			Node: r.cfg.Node, MAC: after.duplicate, Interface: o.duplicates[addr].Interface, Since: &after.since,
+		}}
 	}
 	err := client.ApplyStatus(ctx, r.cfg.Seamark.VIPs, r.manager, name, object)
 	if err != nil && !apierrors.IsNotFound(err) { // with the object, its status is gone

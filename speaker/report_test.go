@@ -100,7 +100,7 @@ func (v fakeVIPs) Patch(ctx context.Context, name string, pt types.PatchType, da
 		vias = append(vias, a.Node+" "+a.Via)
 	}
 	for _, d := range obj.Status.Duplicates {
-		vias = append(vias, d.Node+" duplicate "+d.MAC)
+		vias = append(vias, d.Node+" duplicate "+d.MAC+" "+d.Interface)
 	}
 	if slices.ContainsFunc(obj.Status.Announcers, func(a v1alpha1.Announcer) bool { return a.Via != v1alpha1.ViaBGP }) != (obj.Status.Owner == "n1") {
 		err = fmt.Errorf("owner %q with %v", obj.Status.Owner, vias)
@@ -422,7 +422,7 @@ func TestDuplicateIsReported(t *testing.T) {
 		for range 3 {
 			step(l2.Duplicate{Addr: vipA, MAC: plan.MAC{2, 0, 0, 0, 0, 9}, Interface: "eth0", Since: time.Now()})
 		}
-		check(t, "status", f.take(), "VIP 192.0.2.1 [n1 ARP n1 duplicate 02:00:00:00:00:09]")
+		check(t, "status", f.take(), "VIP 192.0.2.1 [n1 ARP n1 duplicate 02:00:00:00:00:09 eth0]")
 		check(t, "Events", events(recorder), "Warning DuplicateAddress 192.0.2.1 is used by another station as well: node n1 sees it at 02:00:00:00:00:09 on eth0, which is none of the cluster's nodes; take the address away from it, or out of the pool")
 		step()
 		check(t, "when it is over", f.take(), "VIP 192.0.2.1 [n1 ARP]")

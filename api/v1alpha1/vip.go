@@ -118,8 +118,8 @@ type ServiceReference struct {
 	Name string `json:"name"`
 }
 
-// VIPStatus is who announces the address. Owner, Announcers and Duplicates are written by the nodes, BGP by the controller
-// from Announcers: a column of kubectl shows one value.
+// VIPStatus is who announces the address. Owner, Announcers and Duplicates are written by the nodes, BGP and Conditions by the
+// controller from these: a column of kubectl shows one value, and a condition has one writer.
 type VIPStatus struct {
 	// Owner is the node that answers ARP or NDP for the address.
 	//
@@ -141,7 +141,22 @@ type VIPStatus struct {
 	// +listType=map
 	// +listMapKey=node
 	Duplicates []Duplicate `json:"duplicates,omitempty"`
+	// Conditions: DuplicateAddress is True while Duplicates names a station. A VIP of which that was never so has none.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
+
+// Condition of a VIP, and its reasons.
+const (
+	VIPDuplicateAddress = "DuplicateAddress"
+
+	VIPReasonStationSeen  = "StationSeen"
+	VIPReasonNoStation    = "NoStation"
+	VIPReasonNodeNotReady = "NodeNotReady"
+)
 
 // Duplicate is a station that uses an address of ours.
 type Duplicate struct {
@@ -153,6 +168,10 @@ type Duplicate struct {
 	//
 	// +required
 	MAC string `json:"mac"`
+	// Interface of the node by which it saw it.
+	//
+	// +optional
+	Interface string `json:"interface,omitempty"`
 	// Since when.
 	//
 	// +optional
