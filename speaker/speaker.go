@@ -215,7 +215,9 @@ func (s *Speaker) loop(ctx context.Context) {
 			if snap == nil || ifaces == nil {
 				return
 			}
-			current = plan.Build(snap, s.facts(snap, ifaces, start))
+			facts := s.facts(snap, ifaces, start)
+			facts.Untaken = current.Untaken
+			current = plan.Build(snap, facts)
 			s.routers.Set(current.BGP.Discover)
 			if s.apply(ctx, snap, current) {
 				delay = retryMin

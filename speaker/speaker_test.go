@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -163,4 +164,43 @@ seamark_speaker_announced_vips{via="ndp"} 1
 	if err := Cleanup(t.Context()); err != nil || here.Run("nft list tables") != "" {
 		t.Errorf("after Cleanup (%v): %s", err, here.Run("nft list tables"))
 	}
+}
+
+// A Service whose pods take longer than its address counts as young: whether the address is free is asked all the same when it
+// is taken.
+func TestProbesWhenPodsAreLate(t *testing.T) {
+	here, stranger := netlab.Here(t), netlab.New(t)
+	netlab.Link(here, "eth0", stranger, "eth0")
+	here.Addr("eth0", "10.0.0.1/24")
+	stranger.Addr("eth0", "10.0.0.100/24")
+	src := &source{changed: make(chan struct{}, 1)}
+	s, err := New(Config{Node: "n1", Source: src, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	given := time.Now().Add(-55 * time.Second)
+	with := func(pods bool) {
+		snap := snapshot("10.0.0.100")
+		for _, v := range snap.VIPs {
+			v.Created = given
+		}
+		if !pods {
+			clear(snap.Slices)
+		}
+		src.set(snap)
+	}
+	with(false)
+	netlab.Eventually(t, "the address is seen", func() bool { return s.Ready() == nil })
+	time.Sleep(time.Until(given.Add(61 * time.Second)))
+	with(true)
+	netlab.Eventually(t, "the stranger is found", func() bool { return len(s.l2.Duplicates()) == 1 })
 }

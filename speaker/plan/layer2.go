@@ -26,7 +26,7 @@ func (b *builder) layer2(u *use) (Way, L2) {
 	way.Interface = u.net.iface.Name
 	l2 := L2{
 		Addr: u.addr, Link: u.net.iface.Link, Subnet: u.net.prefix, Serve: u.pool.ARP.Serve,
-		Fresh: b.facts.Now.Sub(u.created) < freshness && !u.created.IsZero() && !b.facts.Now.IsZero(),
+		Fresh: b.young(u) || b.untaken(u),
 	}
 	switch {
 	case u.owner == b.facts.Node:
@@ -39,6 +39,29 @@ func (b *builder) layer2(u *use) (Way, L2) {
 		way.Reason = b.notCandidate(u)
 	}
 	return way, l2
+}
+
+func (b *builder) young(u *use) bool {
+	return b.facts.Now.Sub(u.created) < freshness && !u.created.IsZero() && !b.facts.Now.IsZero()
+}
+
+// untaken reports whether nobody has had a VIP in one of this node's subnets since it was young. Where it is not known who holds
+// what, its age alone must do.
+func (b *builder) untaken(u *use) bool {
+	if u.pool == nil || u.pool.ARP == nil || !b.facts.Untaken[u.addr] && !b.young(u) {
+		return false
+	}
+	in := false
+	for i := range b.subnets {
+		if subnet := b.subnets[i].prefix; subnet.Contains(u.addr) {
+			s := b.facts.Segments[subnet]
+			if s.Blind || s.Holders[u.addr] != "" {
+				return false
+			}
+			in = true
+		}
+	}
+	return in
 }
 
 // keeps reports whether this node goes on with an address that is to move: make before break. It ends when the owner asks for

@@ -230,6 +230,67 @@ func TestAllNotReady(t *testing.T) {
 	}
 }
 
+// An address is new until a node has had it, however long its Service's pods take; but not when its owner is lost, nor to a node
+// that cannot know.
+func TestFreshUntilTaken(t *testing.T) {
+	s, f := world()
+	seg := known(&f)
+	slices := s.Slices[name("web")]
+	delete(s.Slices, name("web"))
+	s.VIPs[v4].Created = time.Unix(1000, 0)
+	far := netip.MustParseAddr("10.0.1.7") // in no subnet: not to be remembered
+	addService(s, "far", far)
+	s.VIPs[far].Created = time.Unix(1000, 0)
+	plans := map[string]Plan{} // the last of each node
+	build := func(second int64, nodes ...string) (fresh string) {
+		var out []string
+		for _, n := range nodes {
+			g := at(f, n)
+			g.Now, g.Untaken = time.Unix(second, 0), plans[n].Untaken
+			plans[n] = Build(s, g)
+			for _, l2 := range plans[n].L2 {
+				if l2.Addr == v4 {
+					out = append(out, fmt.Sprint(n, " ", l2.Fresh))
+				}
+			}
+			if u := plans[n].Untaken; len(u) > 1 || len(u) == 1 && !u[v4] {
+				t.Errorf("%s at %d: untaken %v", n, second, u)
+			}
+		}
+		return strings.Join(out, ", ")
+	}
+	check := func(what, got, want string) {
+		t.Helper()
+		if got != want {
+			t.Errorf("%s: got %q, want %q", what, got, want)
+		}
+	}
+	check("without pods", build(1030, "node1", "node3"), "")
+	check("without pods, later", build(4000, "node1", "node3"), "")
+	s.Slices[name("web")] = slices
+	g := at(f, "node3")
+	if g.Now = time.Unix(4001, 0); Build(s, g).L2[0].Fresh {
+		t.Error("fresh to an agent that has only just started")
+	}
+	check("the first pod", build(4001, "node1", "node3"), "node3 true")
+	check("once more, before it is granted", build(4001, "node1", "node3"), "node3 true")
+	seg.Holders[v4] = "node3"
+	check("it is granted", build(4002, "node1", "node3"), "node3 false")
+	if len(plans["node1"].Untaken)+len(plans["node3"].Untaken) > 0 {
+		t.Errorf("still untaken: %v, %v", plans["node1"].Untaken, plans["node3"].Untaken)
+	}
+	delete(seg.Holders, v4)
+	seg.Members["node3"] = Member{Interface: "eth0"}
+	check("its owner is lost", build(4003, "node1", "node2"), "node2 false")
+
+	// Where there are so many nodes that not all know of all holders, only the age counts.
+	seg.Blind = true
+	f.Segments[lan] = seg
+	s.VIPs[v4].Created = time.Unix(5000, 0)
+	check("young", build(5001, "node2"), "node2 true")
+	check("blind", build(5061, "node2"), "node2 false")
+}
+
 func TestL2Values(t *testing.T) {
 	s, f := world()
 	seg := known(&f)

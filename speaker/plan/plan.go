@@ -30,6 +30,12 @@ func Build(snap *cluster.Snapshot, facts Facts) Plan {
 		if u.inUse && !u.pool.Silent {
 			plan.Ping.VIPs = append(plan.Ping.VIPs, u.addr)
 		}
+		if b.untaken(u) {
+			if plan.Untaken == nil {
+				plan.Untaken = map[netip.Addr]bool{}
+			}
+			plan.Untaken[u.addr] = true
+		}
 		first := len(ways)
 		if d.Reason.Code == "" && u.pool.ARP != nil {
 			way, l2 := b.layer2(u)

@@ -25,6 +25,8 @@ type Facts struct {
 	Segments map[netip.Prefix]Segment
 	// Now is the time, to compare with that of the API server. Zero: no address counts as fresh.
 	Now time.Time
+	// Untaken is that of the plan before; nil if there was none.
+	Untaken map[netip.Addr]bool
 }
 
 // Segment is what is known of the nodes of one subnet. It must not be changed.
@@ -92,6 +94,9 @@ type Plan struct {
 	Decisions []Decision
 	// Own are the addresses of pools that this node uses itself, sorted: a mistake in the pool.
 	Own []OwnAddress
+	// Untaken are the VIPs in this node's subnets that no node has had yet, as far as this one has heard since they were young: of
+	// Services whose pods take long to become ready, for instance. It is for the Facts of the next plan.
+	Untaken map[netip.Addr]bool
 }
 
 // OwnAddress is an address of a pool that a node uses itself.
@@ -123,7 +128,8 @@ type L2 struct {
 	Kind   Kind
 	// Serve is true where the pool's partition policy is Serve: this node goes on answering in a minority.
 	Serve bool
-	// Fresh is true while the VIP is so young that nobody can know whether it is free on the segment.
+	// Fresh is true while the VIP is so young, or was, without anybody having had it since, that nobody can know whether it is
+	// free on the segment.
 	Fresh bool
 }
 
