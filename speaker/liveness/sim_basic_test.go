@@ -194,22 +194,34 @@ func TestNoFalseTakeover(t *testing.T) {
 
 // What was announced while a node could not be heard may not have reached everybody: the holder is told to announce anew.
 func TestHealsAreAnnounced(t *testing.T) {
-	w := cluster(t, 3, 3, 1, Fence)
-	w.run(time.Second)
-	owner := w.owners(w.vips[0])[0]
-	other := (owner + 1) % 3
-	before, _ := w.nodes[owner].m.View().Address(w.vips[0])
-	side := make([]bool, 3)
-	side[other] = true
-	w.split(side, true)
-	w.run(2 * time.Second)
-	w.mustHold(t, "parted")
-	w.split(side, false)
-	w.run(3 * time.Second)
-	w.mustHold(t, "healed")
-	after, _ := w.nodes[owner].m.View().Address(w.vips[0])
-	if owner == w.owners(w.vips[0])[0] && after.Generation <= before.Generation {
-		t.Errorf("generation %d after a partition, %d before", after.Generation, before.Generation)
+	for seed := range uint64(10) {
+		w := cluster(t, seed, 3, 1, Fence)
+		w.run(time.Second)
+		owner := w.owners(w.vips[0])[0]
+		other := (owner + 1) % 3
+		generation := func() uint64 {
+			t.Helper()
+			if got := w.owners(w.vips[0]); len(got) != 1 || got[0] != owner {
+				t.Fatalf("seed %d: owned by %v; it has no reason to leave %d", seed, got, owner)
+			}
+			a, _ := w.nodes[owner].m.View().Address(w.vips[0])
+			return a.Generation
+		}
+		before := generation()
+		side := make([]bool, 3)
+		side[other] = true
+		w.split(side, true)
+		w.run(2 * time.Second)
+		w.mustHold(t, "parted")
+		if parted := generation(); parted != before {
+			t.Errorf("seed %d: generation %d while one is away, %d before", seed, parted, before)
+		}
+		w.split(side, false)
+		w.run(3 * time.Second)
+		w.mustHold(t, "healed")
+		if after := generation(); after != before+1 {
+			t.Errorf("seed %d: generation %d after one node came back, %d before", seed, after, before)
+		}
 	}
 }
 
