@@ -45,7 +45,7 @@ type lan struct {
 	ended    []chan error
 }
 
-func newLAN(t testing.TB, nodes int) *lan {
+func newLAN(t testing.TB, nodes int, change ...func(*Config)) *lan {
 	t.Helper()
 	l := &lan{t: t, host: netlab.Here(t), sw: netlab.New(t)}
 	l.sw.Run("ip link add br0 type bridge")
@@ -54,7 +54,11 @@ func newLAN(t testing.TB, nodes int) *lan {
 		name := fmt.Sprintf("eth%d", i)
 		netlab.Link(l.host, name, l.sw, name)
 		l.sw.Run("ip link set " + name + " master br0")
-		s, err := New(l.config(i))
+		c := l.config(i)
+		for _, f := range change {
+			f(&c)
+		}
+		s, err := New(c)
 		if err != nil {
 			t.Fatal(err)
 		}
