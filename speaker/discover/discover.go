@@ -129,7 +129,7 @@ func (f *Finder) talk(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	conn, _, err := ndp.Listen(ifi, ndp.LinkLocal)
+	conn, own, err := ndp.Listen(ifi, ndp.LinkLocal)
 	if err != nil {
 		return fmt.Errorf("open a socket: %w", err)
 	}
@@ -153,7 +153,7 @@ func (f *Finder) talk(ctx context.Context, name string) error {
 		if !known {
 			pause = eager
 		}
-		if err := f.listen(ctx, conn, ifi, time.Now().Add(pause)); err != nil {
+		if err := f.listen(ctx, conn, own, ifi, time.Now().Add(pause)); err != nil {
 			return err
 		}
 	}
@@ -182,28 +182,27 @@ func source(ifi *net.Interface) []ndp.Option {
 	return []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: ifi.HardwareAddr}}
 }
 
-// listen notes advertisements and answers solicitations until the time is over.
-func (f *Finder) listen(ctx context.Context, conn *ndp.Conn, ifi *net.Interface, until time.Time) error {
+// listen notes advertisements and answers solicitations, but those from this host's own address, until the time is over.
+func (f *Finder) listen(ctx context.Context, conn *ndp.Conn, own netip.Addr, ifi *net.Interface, until time.Time) error {
 	if err := conn.SetReadDeadline(until); err != nil {
 		return err
 	}
 	answered := false
+	buffer := make([]byte, ifi.MTU)
 	for ctx.Err() == nil {
-		m, cm, from, err := conn.ReadFrom()
+		n, cm, from, err := conn.ReadRaw(buffer)
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return nil
-		case errors.Is(err, net.ErrClosed), err != nil && m == nil && isSocketError(err):
+		case err != nil:
 			return fmt.Errorf("receive: %w", err)
-		case err != nil, cm == nil || cm.HopLimit != ndp.HopLimit: // malformed, or routed here (RFC 4861 section 6.1)
+		case cm == nil || from == own:
 			continue
 		}
-		switch m.(type) {
-		case *ndp.RouterAdvertisement:
-			if from.IsLinkLocalUnicast() {
-				f.hear(ifi.Name, from.WithZone(""))
-			}
-		case *ndp.RouterSolicitation:
+		switch parse(buffer[:n], cm.HopLimit, from) {
+		case ipv6.ICMPTypeRouterAdvertisement:
+			f.hear(ifi.Name, from.WithZone(""))
+		case ipv6.ICMPTypeRouterSolicitation:
 			if answered { // once an interval: whoever asks again hears the next one
 				continue
 			}
@@ -214,12 +213,6 @@ func (f *Finder) listen(ctx context.Context, conn *ndp.Conn, ifi *net.Interface,
 		}
 	}
 	return nil
-}
-
-// isSocketError tells an error of the kernel from one of a packet.
-func isSocketError(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op)
 }
 
 // hear notes a router, if it is valid, and reports whether one is known on the interface.
