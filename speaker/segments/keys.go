@@ -29,7 +29,8 @@ type keyring struct {
 	current *cluster.HeartbeatKeys
 }
 
-// give, after which at is to be called, replaces the keys by those that can be used of others; nil changes nothing. The error says which cannot.
+// give, after which at is to be called, replaces the keys by those of others that can be used; nil changes nothing. The error says
+// which cannot.
 func (r *keyring) give(keys *cluster.HeartbeatKeys, now time.Time) error {
 	if keys == nil {
 		return nil
