@@ -127,19 +127,37 @@ func (p *servicePatch) onlyClears() bool {
 }
 
 // Events returns the client of the events of a namespace, without those that say that something is about to be done: what is
-// done, or why it cannot be, is told as well.
+// done, or why it cannot be, is told as well. That there are no nodes is left out too: it is said whenever a Service is looked
+// at, and the nodes tell of addresses that nobody announces.
 func (c oneWriteCore) Events(namespace string) coreclient.EventInterface {
 	return fewerEvents{c.CoreV1Interface.Events(namespace)}
 }
 
 type fewerEvents struct{ coreclient.EventInterface }
 
-// CreateWithEventNamespace creates an event, unless it only says that something is about to be done.
+// leavesOut reports whether an event is not to be written.
+func (c fewerEvents) leavesOut(e *corev1.Event) bool {
+	switch e.Reason {
+	case "EnsuringLoadBalancer", "DeletingLoadBalancer", "UnAvailableLoadBalancer":
+		return true
+	}
+	return false
+}
+
+// CreateWithEventNamespace creates an event, unless it is left out.
 func (c fewerEvents) CreateWithEventNamespace(e *corev1.Event) (*corev1.Event, error) {
-	if e.Reason == "EnsuringLoadBalancer" || e.Reason == "DeletingLoadBalancer" {
+	if c.leavesOut(e) {
 		return e, nil
 	}
 	return c.EventInterface.CreateWithEventNamespace(e) //nolint:staticcheck // the recorder calls this one
+}
+
+// PatchWithEventNamespace counts an event that comes again, unless it is left out: the recorder believes that it was written.
+func (c fewerEvents) PatchWithEventNamespace(e *corev1.Event, data []byte) (*corev1.Event, error) {
+	if c.leavesOut(e) {
+		return e, nil
+	}
+	return c.EventInterface.PatchWithEventNamespace(e, data) //nolint:staticcheck // the recorder calls this one
 }
 
 // writeLeft writes the VIPs that were left to be written with the status. If that fails, or somebody else has one of the

@@ -43,9 +43,7 @@ func TestLifeOfAService(t *testing.T) {
 		w.wantAddress("dual", "192.0.2.1 2001:db8::")
 		w.wantAddress("internal", "")
 		w.wantAddress("foreign", "")
-		if got := w.eventsAbout("web"); len(got) != 2 || !strings.HasPrefix(got[len(got)-1], "EnsuredLoadBalancer") {
-			t.Errorf("events %q", got)
-		}
+		w.wantEvents("web", "EnsuredLoadBalancer")
 
 		pool, err := w.seamark.IPPools.Get(w.Context(), "default", metav1.GetOptions{})
 		w.must(err)

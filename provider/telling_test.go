@@ -29,9 +29,11 @@ func TestEventsOnce(t *testing.T) {
 		}
 		w.service("torn", both(annotated("seamark.io/pool", "none"), annotated("metallb.io/address-pool", "default")))
 		w.wantWaiting("torn", "PoolUnknown", `note: seamark.io/pool ("none")`)
-		if got := w.ownEvents(); len(got) != 5 {
-			t.Errorf("events %q", got)
+		w.wantEvents("a", "EnsuredLoadBalancer")
+		for _, name := range []string{"b", "c", "d"} {
+			w.wantEvents(name, "PoolExhausted")
 		}
+		w.wantEvents("torn", "ConflictingRequest", "PoolUnknown")
 		w.pool("default", "192.0.2.0/31")
 		w.wantAddress("b", "192.0.2.1")
 		w.pool("other", "198.51.100.0/32")
@@ -41,17 +43,24 @@ func TestEventsOnce(t *testing.T) {
 		w.wantWaiting("d", "PoolExhausted", "IPPools default, other (3 of 3 in use)")
 		stop()
 		w.controller()
-		w.settle()
-		if got := w.ownEvents(); len(got) > 0 {
-			t.Errorf("told again: %q", got)
-		}
+		time.Sleep(3 * sweepPeriod)
+		w.update("a", annotated("example.com/note", "wakes the stock controller"))
+		w.wantEvents("a", "EnsuredLoadBalancer")
+		w.wantEvents("b", "PoolExhausted", "EnsuredLoadBalancer")
+		w.wantEvents("c", "PoolExhausted", "EnsuredLoadBalancer")
+		w.wantEvents("d", "PoolExhausted")
+		w.wantEvents("torn", "ConflictingRequest", "PoolUnknown")
+
+		// An event for each request, and for each change of the address.
 		w.update("d", annotated("seamark.io/addresses", "192.0.2.0"))
 		w.wantWaiting("d", "AddressTaken", "shop/a")
 		w.update("d", annotated("seamark.io/addresses", "192.0.2.1"))
 		w.wantWaiting("d", "AddressTaken", "shop/b")
-		if got := w.ownEvents(); len(got) != 2 {
-			t.Errorf("want an event for each request: %q", got)
-		}
+		w.wantEvents("d", "PoolExhausted", "AddressTaken", "AddressTaken")
+		w.pool("third", "203.0.113.0/32")
+		w.update("a", annotated("seamark.io/addresses", "203.0.113.0"))
+		w.wantAddress("a", "203.0.113.0")
+		w.wantEvents("a", "EnsuredLoadBalancer", "EnsuredLoadBalancer")
 	})
 }
 
@@ -175,16 +184,20 @@ func TestWritesThatFail(t *testing.T) {
 	})
 }
 
-// The stock controller's events about what it is going to do are not written.
+// The stock controller's events about what it is going to do are not written, and not counted.
 func TestFewerEvents(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.controller()
 		w.pool("default", "192.0.2.0/30")
 		w.service("web")
+		for i := range 3 {
+			w.update("web", annotated("example.com/note", fmt.Sprint(i)))
+		}
 		w.delete("web")
-		for _, e := range w.eventsAbout("web") {
-			if strings.HasPrefix(e, "Ensuring") || strings.HasPrefix(e, "Deleting") {
-				t.Errorf("event %q", e)
+		w.wantEvents("web", "EnsuredLoadBalancer", "DeletedLoadBalancer")
+		for _, a := range w.kube.Actions() {
+			if a.GetResource().Resource == "events" && a.GetVerb() == "patch" {
+				t.Errorf("it counts one that was not written: %s", a.(clienttesting.PatchAction).GetPatch())
 			}
 		}
 	})

@@ -56,8 +56,9 @@ type world struct {
 	// onEvent is called when the provider makes an event.
 	onEvent func(reason string)
 
-	mu          sync.Mutex
-	stockEvents map[string][]string
+	mu sync.Mutex
+	// about are the events about each Service, the provider's and the stock controller's.
+	about map[string][]string
 }
 
 // Event is that of a record.EventRecorder.
@@ -65,6 +66,7 @@ func (w *world) Event(obj runtime.Object, kind, reason, message string) {
 	if w.onEvent != nil {
 		w.onEvent(reason)
 	}
+	w.note(obj.(metav1.Object).GetName(), reason, message)
 	w.events.Event(obj, kind, reason, message)
 }
 
@@ -95,7 +97,7 @@ func inWorld(t *testing.T, f func(w *world)) {
 
 func inOneWorld(t *testing.T, sole bool, f func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{T: t, sole: sole, class: v1alpha1.LoadBalancerClass, kube: fake.NewClientset(), events: record.NewFakeRecorder(1000), stockEvents: map[string][]string{}}
+		w := &world{T: t, sole: sole, class: v1alpha1.LoadBalancerClass, kube: fake.NewClientset(), events: record.NewFakeRecorder(1000), about: map[string][]string{}}
 		w.kube.PrependReactor("create", "events", w.noteEvent)
 		w.kube.PrependReactor("patch", "services", w.forbidFinalizers)
 		w.seamark, w.fake = fakeSeamark(t)
@@ -359,20 +361,37 @@ func (w *world) vipsOf(service string) (addrs []string) {
 	return addrs
 }
 
-// eventsAbout returns the events that the stock controller made about a Service, as "reason: message".
+// eventsAbout returns the events that were made about a Service, by whomever, as "reason: message".
 func (w *world) eventsAbout(service string) []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return slices.Clone(w.stockEvents[service])
+	return slices.Clone(w.about[service])
 }
 
 // noteEvent stands in for the API server, which two events of one moment would collide in: time stands still here.
 func (w *world) noteEvent(a clienttesting.Action) (bool, runtime.Object, error) {
 	e := a.(clienttesting.CreateAction).GetObject().(*corev1.Event)
+	w.note(e.InvolvedObject.Name, e.Reason, e.Message)
+	return true, e, nil
+}
+
+func (w *world) note(service, reason, message string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.stockEvents[e.InvolvedObject.Name] = append(w.stockEvents[e.InvolvedObject.Name], e.Reason+": "+e.Message)
-	return true, e, nil
+	w.about[service] = append(w.about[service], reason+": "+message)
+}
+
+// wantEvents fails unless the events about a Service have these reasons, in this order.
+func (w *world) wantEvents(service string, want ...string) {
+	w.Helper()
+	var got []string
+	for _, e := range w.eventsAbout(service) {
+		reason, _, _ := strings.Cut(e, ":")
+		got = append(got, reason)
+	}
+	if !slices.Equal(got, want) {
+		w.Errorf("%s: events %q; want %q", service, w.eventsAbout(service), want)
+	}
 }
 
 // fakeSeamark is the client of Seamark's objects on an object tracker, which refuses to create what exists, as the API
