@@ -36,7 +36,7 @@ func (p *Provider) GetLoadBalancer(ctx context.Context, _ string, svc *corev1.Se
 // with a Service from a stale cache too. Where the Service cannot have what it wants, it keeps what it has, its condition
 // and an event say what to change, and it is served as soon as that is possible; where the API server fails it is tried again
 // (retry.go). The error is then ImplementedElsewhere, so that the stock controller neither tries again by itself nor tells of
-// it at every try; and it is so where the status shows the addresses already, lest that controller tell of them whenever it looks.
+// it at every try; and it is so where the status shows the addresses already.
 func (p *Provider) EnsureLoadBalancer(ctx context.Context, _ string, svc *corev1.Service, _ []*corev1.Node) (*corev1.LoadBalancerStatus, error) {
 	if err := p.waitReady(ctx); err != nil {
 		return nil, err
@@ -45,7 +45,7 @@ func (p *Provider) EnsureLoadBalancer(ctx context.Context, _ string, svc *corev1
 	r, notices := p.request(svc)
 	e, err := p.ensureInTurn(ctx, svc, r)
 	if err != nil {
-		p.failed(svc, err)
+		p.failed(r.Service, err)
 		return nil, cloudprovider.ImplementedElsewhere
 	}
 	p.left.put(r.Service, left{e.left, start})
@@ -64,11 +64,11 @@ func (p *Provider) EnsureLoadBalancer(ctx context.Context, _ string, svc *corev1
 	}
 	status := statusOf(d.Addresses)
 	if err := p.finalize(ctx, svc, status); err != nil {
-		p.failed(svc, err)
+		p.failed(r.Service, err)
 		return nil, cloudprovider.ImplementedElsewhere
 	}
 	if d.Problem != nil && len(d.Addresses) == 0 || servicehelpers.LoadBalancerStatusEqual(&svc.Status.LoadBalancer, status) {
-		return nil, cloudprovider.ImplementedElsewhere // nothing to write, and nothing to tell again
+		return nil, cloudprovider.ImplementedElsewhere // nothing is left to be written
 	}
 	return status, nil // with a problem: it keeps what it has, and somebody has edited the status
 }
@@ -103,9 +103,10 @@ func (p *Provider) EnsureLoadBalancerDeleted(ctx context.Context, _ string, svc 
 	p.waiting.remove(name)
 	p.left.take(name)
 	if err := p.alloc.release(ctx, name, neverMind); err != nil {
-		p.retryLater(name)
-		return err
+		p.failed(name, err)
+		return err // else the stock controller would take the finalizer off
 	}
+	p.succeeded(name)
 	p.tellNothing(svc)
 	return nil
 }

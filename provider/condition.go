@@ -29,6 +29,8 @@ type told struct {
 	outcomes map[cluster.Name]outcome
 	// given are the messages of outcomes that say nothing else: most Services just have their addresses, and there may be many.
 	given map[cluster.Name]string
+	// failed say, in place of the outcome, that it could not be written and why, until there is another one.
+	failed map[cluster.Name]string
 }
 
 // outcome is what came of a Service's request. The zero value takes the condition away.
@@ -45,7 +47,14 @@ func given(message string) outcome {
 	return outcome{status: metav1.ConditionTrue, reason: v1alpha1.ServiceReasonAllocated, message: message}
 }
 
-// set returns the outcome that was told before.
+// fail notes that what came of a Service's request could not be written.
+func (t *told) fail(s cluster.Name, message string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.failed[s] = message
+}
+
+// set returns the outcome before, whether or not that could be written.
 func (t *told) set(s cluster.Name, o outcome) (was outcome) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -62,6 +71,9 @@ func (t *told) set(s cluster.Name, o outcome) (was outcome) {
 func (t *told) get(s cluster.Name) (outcome, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if message, ok := t.failed[s]; ok {
+		return outcome{status: metav1.ConditionFalse, reason: v1alpha1.ServiceReasonWriteFailed, message: message}, true
+	}
 	return t.of(s)
 }
 
@@ -84,19 +96,20 @@ func (t *told) of(s cluster.Name) (outcome, bool) {
 func (t *told) drop(s cluster.Name) {
 	delete(t.outcomes, s)
 	delete(t.given, s)
+	delete(t.failed, s)
 }
 
 // names returns the Services whose conditions shall say something.
 func (t *told) names() []cluster.Name {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return slices.AppendSeq(slices.Collect(maps.Keys(t.outcomes)), maps.Keys(t.given))
+	return slices.AppendSeq(slices.AppendSeq(slices.Collect(maps.Keys(t.outcomes)), maps.Keys(t.given)), maps.Keys(t.failed))
 }
 
 // tell has the Service's condition say what came of its request, and makes events of what is new: another reason why it
 // cannot be met, or other notices. Figures and names in the message change without an event; and in the condition some time
 // later, since one change of a pool changes them for all that wait.
-// The event about a success is the stock controller's, and its write of the addresses takes the condition along.
+// The stock controller's write of the addresses takes the condition along, and the event about a success follows from it.
 func (p *Provider) tell(svc *corev1.Service, r ipam.Request, d ipam.Decision, notices []string) {
 	o := outcomeOf(r, d, notices)
 	name := nameOf(svc)

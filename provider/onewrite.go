@@ -65,7 +65,7 @@ type servicePatch struct {
 
 // Patch adds the finalizer and the condition to a patch that sets addresses, and writes VIPs that were left to it. To one that
 // takes the finalizer off it adds that the addresses and the condition go; the patch of the addresses alone that follows has
-// nothing left to do. One that fails is repeated before the stock controller would.
+// nothing left to do. Addresses are told of when they have been written. What fails is repeated before the stock controller would.
 func (c oneWriteServices) Patch(ctx context.Context, name string, pt types.PatchType, data []byte, opts metav1.PatchOptions, subresources ...string) (svc *corev1.Service, err error) {
 	service := cluster.Name{Namespace: c.namespace, Name: name}
 	var patch servicePatch
@@ -73,14 +73,14 @@ func (c oneWriteServices) Patch(ctx context.Context, name string, pt types.Patch
 		return nil, fmt.Errorf("the service controller's patch of Service %s: %w", service, err)
 	}
 	cleared := c.provider.cleared.take(service)
-	removes := patch.removesFinalizer()
+	removes, gives := patch.removesFinalizer(), false
 	switch {
 	case cleared && patch.onlyClears():
 		return &corev1.Service{}, nil
 	case removes:
 		patch.Status = map[string]any{"loadBalancer": nil, "conditions": []any{noCondition()}}
 	case patch.Status != nil:
-		if !patch.onlyClears() {
+		if gives = !patch.onlyClears(); gives {
 			patch.Metadata = finalizer()
 		}
 		if entry, ok := c.provider.statusPatch(service)["conditions"]; ok {
@@ -96,13 +96,17 @@ func (c oneWriteServices) Patch(ctx context.Context, name string, pt types.Patch
 	vips.Go(func() { written = c.provider.writeLeft(ctx, service) })
 	svc, err = c.ServiceInterface.Patch(ctx, name, pt, data, opts, subresources...)
 	vips.Wait()
-	if err == nil && written == nil && patch.Status != nil && !removes && !patch.onlyClears() {
-		c.provider.metrics.wrote(time.Since(start))
+	if err == nil && gives {
+		c.provider.Events.Event(svc, corev1.EventTypeNormal, reasonEnsured, "Ensured load balancer")
 	}
 	switch {
+	case written != nil: // it has been seen to
 	case err != nil && !apierrors.IsNotFound(err):
-		c.provider.retryLater(service)
-	case written == nil:
+		c.provider.failed(service, err)
+	default:
+		if err == nil && gives {
+			c.provider.metrics.wrote(time.Since(start))
+		}
 		c.provider.succeeded(service)
 	}
 	if err == nil && removes {
@@ -126,9 +130,12 @@ func (p *servicePatch) onlyClears() bool {
 	return !p.removesFinalizer() && has && ingress == nil
 }
 
-// Events returns the client of the events of a namespace, without those that say that something is about to be done: what is
-// done, or why it cannot be, is told as well. That there are no nodes is left out too: it is said whenever a Service is looked
-// at, and the nodes tell of addresses that nobody announces.
+// reasonEnsured is the stock controller's word for a Service that has its addresses.
+const reasonEnsured = "EnsuredLoadBalancer"
+
+// Events returns the client of the events of a namespace, without those that the stock controller makes at every try: that
+// something is about to be done, that the addresses are there before they are written (Patch tells), that a write has failed
+// (failed tells), and that there are no nodes (the nodes tell of addresses that nobody announces).
 func (c oneWriteCore) Events(namespace string) coreclient.EventInterface {
 	return fewerEvents{c.CoreV1Interface.Events(namespace)}
 }
@@ -138,7 +145,7 @@ type fewerEvents struct{ coreclient.EventInterface }
 // leavesOut reports whether an event is not to be written.
 func (c fewerEvents) leavesOut(e *corev1.Event) bool {
 	switch e.Reason {
-	case "EnsuringLoadBalancer", "DeletingLoadBalancer", "UnAvailableLoadBalancer":
+	case "EnsuringLoadBalancer", "DeletingLoadBalancer", reasonEnsured, "SyncLoadBalancerFailed", "DeleteLoadBalancerFailed", "UnAvailableLoadBalancer":
 		return true
 	}
 	return false
@@ -170,9 +177,7 @@ func (p *Provider) writeLeft(ctx context.Context, s cluster.Name) error {
 	agreed, err := p.alloc.writeAll(ctx, left.addrs)
 	switch {
 	case err != nil:
-		if svc, gone := p.services.Services(s.Namespace).Get(s.Name); gone == nil {
-			p.failed(svc, err)
-		}
+		p.failed(s, err)
 	case !agreed:
 		p.again.Add(s.String())
 	default:

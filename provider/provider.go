@@ -136,7 +136,7 @@ func New(c Config) (*Provider, error) {
 	p.alloc = newAllocator(c.Seamark.VIPs, hooks{clashed: p.metrics.clashed, opened: func() { notify(p.opened) }, queued: p.waiting.any})
 	p.waiting.since = map[cluster.Name]waiter{}
 	p.left.of = map[cluster.Name]left{}
-	p.told.outcomes, p.told.given = map[cluster.Name]outcome{}, map[cluster.Name]string{}
+	p.told.outcomes, p.told.given, p.told.failed = map[cluster.Name]outcome{}, map[cluster.Name]string{}, map[cluster.Name]string{}
 	p.cleared.set = map[cluster.Name]struct{}{}
 	p.retries = workqueue.NewTypedItemExponentialFailureRateLimiter[string](retryWrite, retryWriteLongest)
 	p.poolStatus = newQueue("pools", c.Log, p.syncPool)

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/seamark-io/seamark/api/v1alpha1"
@@ -13,7 +12,7 @@ import (
 
 // After a write that failed the stock controller would make an event each time and try again after up to five minutes. Here
 // it is tried again sooner, by waking that controller, with a back-off and at a different moment for each Service; it is told
-// once, when it has failed twice.
+// once, when it has failed twice. Where that controller must be told of the failure (onewrite.go), its events are left out.
 const (
 	retryWrite        = time.Second
 	retryWriteLongest = 15 * time.Second
@@ -21,26 +20,28 @@ const (
 	retryJitter = 0.5
 )
 
-// retryLater has a Service looked at again after its back-off.
-func (p *Provider) retryLater(s cluster.Name) {
-	p.again.AddAfter(s.String(), wait.Jitter(p.retries.When(s.String()), retryJitter))
-}
-
 // succeeded ends the back-off of a Service.
 func (p *Provider) succeeded(s cluster.Name) { p.retries.Forget(s.String()) }
 
-// failed has a Service served again that could not be because the API server failed, and tells of it if that goes on.
-func (p *Provider) failed(svc *corev1.Service, err error) {
-	name := nameOf(svc)
-	again := p.retries.NumRequeues(name.String()) > 0
-	p.Log.Warn("will try again", "service", name.String(), "err", err)
-	p.retryLater(name)
-	if !again {
+// failed has a Service looked at again for which something could not be written, after its back-off, and tells of it once, if that
+// goes on.
+func (p *Provider) failed(s cluster.Name, err error) {
+	key := s.String()
+	p.Log.Warn("will try again", "service", key, "err", err)
+	svc, gone := p.services.Services(s.Namespace).Get(s.Name)
+	if gone != nil {
+		p.again.AddAfter(key, retryWriteLongest) // there is nothing to tell, and nothing is to be kept of it
 		return
 	}
-	was := p.told.set(name, outcome{status: metav1.ConditionFalse, reason: v1alpha1.ServiceReasonWriteFailed, message: err.Error()})
-	if was.reason != v1alpha1.ServiceReasonWriteFailed {
-		p.Events.Event(svc, corev1.EventTypeWarning, v1alpha1.ServiceReasonWriteFailed, err.Error())
-		p.conditions.Add(name.String())
+	before := p.retries.NumRequeues(key)
+	p.again.AddAfter(key, wait.Jitter(p.retries.When(key), retryJitter))
+	if before == 0 {
+		return
+	}
+	message := err.Error() + "; it is tried again every few seconds until that is over"
+	p.told.fail(s, message)
+	if before == 1 {
+		p.Events.Event(svc, corev1.EventTypeWarning, v1alpha1.ServiceReasonWriteFailed, message)
+		p.conditions.Add(key)
 	}
 }

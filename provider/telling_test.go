@@ -152,7 +152,7 @@ func TestWritesThatFail(t *testing.T) {
 		if len(w.vips()) > 0 {
 			t.Error("a VIP although none could be written")
 		}
-		w.wantWaiting("web", "WriteFailed", "etcd is not there")
+		w.wantWaiting("web", "WriteFailed", "etcd is not there; it is tried again every few seconds")
 		time.Sleep(time.Hour)
 		broken.Store(false)
 		time.Sleep(retryWriteLongest + retryWriteLongest/2)
@@ -161,26 +161,68 @@ func TestWritesThatFail(t *testing.T) {
 		if got := w.ownEvents(); len(got) != 1 || !strings.Contains(got[0], "WriteFailed") {
 			t.Errorf("events %q", got)
 		}
-		if i := slices.IndexFunc(w.eventsAbout("web"), func(e string) bool { return strings.HasPrefix(e, "SyncLoadBalancerFailed") }); i >= 0 {
-			t.Errorf("events of the stock controller: %q", w.eventsAbout("web"))
+		told := []string{"WriteFailed", "EnsuredLoadBalancer"}
+		if w.sole {
+			slices.Reverse(told) // the first try writes the status with the VIP
 		}
+		w.wantEvents("web", told...)
 
-		// The same for the writes that the stock controller makes.
+		// The same for the writes that the stock controller makes, and for what it asks for when it cleans up.
+		var stuck atomic.Bool
+		fails = func(clienttesting.Action) (bool, runtime.Object, error) {
+			return stuck.Load(), nil, errors.New("etcd is not there")
+		}
 		w.kube.PrependReactor("patch", "services", fails)
 		w.fake.PrependReactor("delete", "vips", fails)
 		for _, do := range []func(){
 			func() { w.service("late") },
 			func() { w.update("web", func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeNodePort }) },
 		} {
-			broken.Store(true)
+			stuck.Store(true)
 			do()
 			time.Sleep(time.Hour)
-			broken.Store(false)
+			stuck.Store(false)
 			time.Sleep(retryWriteLongest + retryWriteLongest/2)
 			w.settle()
 		}
 		w.wantAddress("late", "192.0.2.1")
+		w.wantEvents("late", "WriteFailed", "EnsuredLoadBalancer")
 		w.wantAddress("web", "")
+		w.wantEvents("web", append(told, "WriteFailed")...) // client-go drops DeletedLoadBalancer, after so many tries
+		if c := w.get("web").Status.Conditions; len(c) > 0 {
+			t.Errorf("conditions left behind: %+v", c)
+		}
+	})
+}
+
+// What was told before writes failed is not told again when that is over.
+func TestWaitsAfterWritesThatFail(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.controller()
+		w.pool("default", "192.0.2.0/32")
+		w.service("first")
+		w.service("waits")
+		w.wantWaiting("waits", "PoolExhausted", "IPPool default")
+		var broken atomic.Bool
+		broken.Store(true)
+		w.fake.PrependReactor("create", "vips", func(clienttesting.Action) (bool, runtime.Object, error) {
+			return broken.Load(), nil, errors.New("etcd is not there")
+		})
+		w.pool("more", "198.51.100.0/32")
+		time.Sleep(time.Minute)
+		w.settle()
+		w.wantWaiting("waits", "WriteFailed", "etcd is not there; it is tried again every few seconds")
+		w.must(w.seamark.IPPools.Delete(w.Context(), "more", metav1.DeleteOptions{}))
+		time.Sleep(time.Minute)
+		broken.Store(false)
+		w.settle()
+		w.wantAddress("waits", "")
+		w.wantWaiting("waits", "PoolExhausted", "IPPool default")
+		told := []string{"PoolExhausted", "WriteFailed"}
+		if w.sole {
+			told = []string{"PoolExhausted", "EnsuredLoadBalancer", "WriteFailed", "PoolExhausted"} // the status was written, the VIP was not
+		}
+		w.wantEvents("waits", told...)
 	})
 }
 

@@ -250,12 +250,14 @@ func (w *world) editPool(name string, change func(*v1alpha1.IPPool)) {
 	w.settle()
 }
 
-// ownEvents returns the events that the provider made, apart from those of the stock controller.
+// ownEvents returns the warnings that the provider made.
 func (w *world) ownEvents() (out []string) {
 	for {
 		select {
 		case e := <-w.events.Events:
-			out = append(out, e)
+			if strings.HasPrefix(e, corev1.EventTypeWarning) {
+				out = append(out, e)
+			}
 		default:
 			return out
 		}

@@ -12,7 +12,7 @@ const (
 	ServiceAddressAllocated = "seamark.io/AddressAllocated"
 
 	ServiceReasonAllocated = "Allocated"
-	// ServiceReasonWriteFailed: the API server has not taken the VIP; it is tried again.
+	// ServiceReasonWriteFailed: the API server has not taken a VIP or the status; it is tried again.
 	ServiceReasonWriteFailed        = "WriteFailed"
 	ServiceReasonConflictingRequest = "ConflictingRequest"
 )
