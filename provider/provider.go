@@ -106,6 +106,7 @@ type Provider struct {
 
 	opened       chan struct{} // there was an opening for Services that wait
 	poolsChanged chan struct{}
+	relabeled    chan struct{} // a namespace has other labels
 	listed       chan struct{} // all VIPs were listed
 	ready        chan struct{} // closed when everything has been read once
 }
@@ -129,6 +130,7 @@ func New(c Config) (*Provider, error) {
 		Config:       c,
 		opened:       make(chan struct{}, 1),
 		poolsChanged: make(chan struct{}, 1),
+		relabeled:    make(chan struct{}, 1),
 		listed:       make(chan struct{}, 1),
 		ready:        make(chan struct{}),
 	}
@@ -245,6 +247,7 @@ func (p *Provider) SetInformers(f informers.SharedInformerFactory) {
 				if old == nil || !maps.Equal(old.Labels, ns.Labels) {
 					p.describeNamespace(ns.Name)
 					p.alloc.open()
+					notify(p.relabeled)
 				}
 			},
 			deleted: func(*corev1.Namespace) {},
@@ -377,6 +380,9 @@ func (p *Provider) loop(ctx context.Context) {
 			return
 		case <-p.poolsChanged:
 			p.loadPools()
+			p.serveWaiting()
+			p.reassign()
+		case <-p.relabeled:
 			p.serveWaiting()
 			p.reassign()
 		case <-p.opened:

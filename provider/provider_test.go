@@ -120,9 +120,7 @@ func TestLabelsEndWaiting(t *testing.T) {
 		w.wantWaiting("web", "SelectorMismatch", "IPPool gold")
 		w.update("web", func(s *corev1.Service) { s.Labels = map[string]string{"tier": "gold"} })
 		w.wantWaiting("web", "SelectorMismatch", "IPPool gold")
-		_, err = w.kube.CoreV1().Namespaces().Update(w.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop", Labels: map[string]string{"team": "shop"}}}, metav1.UpdateOptions{})
-		w.must(err)
-		w.settle()
+		w.labelNamespace("shop", "shop")
 		w.wantAddress("web", "192.0.2.0")
 	})
 }

@@ -136,5 +136,16 @@ func TestStandingReassign(t *testing.T) {
 		w.pool("other", "198.51.100.0/31")
 		w.wantAddress("moves", "198.51.100.0")
 		w.wantAddress("stays", "192.0.2.1")
+
+		// The labels of its namespace count as the pools do.
+		w.labelNamespace("shop", "a")
+		w.editPool("other", func(p *v1alpha1.IPPool) {
+			p.Spec.NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"team": "a"}}
+		})
+		w.pool("third", "203.0.113.0/31")
+		w.wantAddress("moves", "198.51.100.0")
+		w.labelNamespace("shop", "b")
+		w.wantAddress("moves", "203.0.113.0")
+		w.wantAddress("stays", "192.0.2.1")
 	})
 }

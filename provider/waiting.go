@@ -138,8 +138,8 @@ func (p *Provider) serveWaiting() {
 	p.alloc.serve(openings)
 }
 
-// reassign wakes the stock controller for the Services that are to move and that the pools, which have changed, would move, or
-// would not have where they are. Those that wait have been looked at.
+// reassign wakes the stock controller for the Services that are to move and that the pools would move, or would not have where
+// they are, after pools or labels of namespaces have changed. Those that wait have been looked at.
 func (p *Provider) reassign() {
 	services, err := p.services.List(labels.Everything())
 	if err != nil {

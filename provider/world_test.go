@@ -250,6 +250,15 @@ func (w *world) editPool(name string, change func(*v1alpha1.IPPool)) {
 	w.settle()
 }
 
+// labelNamespace has a namespace belong to a team.
+func (w *world) labelNamespace(name, team string) {
+	w.Helper()
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"team": team}}}
+	_, err := w.kube.CoreV1().Namespaces().Update(w.Context(), ns, metav1.UpdateOptions{})
+	w.must(err)
+	w.settle()
+}
+
 // ownEvents returns the warnings that the provider made.
 func (w *world) ownEvents() (out []string) {
 	for {
