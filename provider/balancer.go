@@ -41,6 +41,9 @@ func (p *Provider) EnsureLoadBalancer(ctx context.Context, _ string, svc *corev1
 	if err := p.waitReady(ctx); err != nil {
 		return nil, err
 	}
+	if !p.knowsNamespace(svc) {
+		return nil, cloudprovider.ImplementedElsewhere
+	}
 	start := time.Now()
 	r, notices := p.request(svc)
 	e, err := p.ensureInTurn(ctx, svc, r)

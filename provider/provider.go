@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -243,13 +242,7 @@ func (p *Provider) SetInformers(f informers.SharedInformerFactory) {
 	err := on(&p.synced, core.Services().Informer(), handlers[*corev1.Service]{changed: p.serviceChanged, deleted: p.serviceDeleted})
 	if err == nil {
 		err = on(&p.synced, core.Namespaces().Informer(), handlers[*corev1.Namespace]{
-			changed: func(old, ns *corev1.Namespace) {
-				if old == nil || !maps.Equal(old.Labels, ns.Labels) {
-					p.describeNamespace(ns.Name)
-					p.alloc.open()
-					notify(p.relabeled)
-				}
-			},
+			changed: p.namespaceChanged,
 			deleted: func(*corev1.Namespace) {},
 		})
 	}

@@ -50,6 +50,14 @@ func (p *Provider) request(svc *corev1.Service) (r ipam.Request, notices []strin
 	return r, notices
 }
 
+// knowsNamespace reports whether the namespace of a Service has been seen, on whose labels it depends what it may have. The
+// two are watched apart: a Service can be seen before its namespace, and for a moment after that has gone. It is not to be
+// decided then; it is looked at again when the namespace is seen (namespaceChanged).
+func (p *Provider) knowsNamespace(svc *corev1.Service) bool {
+	_, err := p.namespaces.Get(svc.Namespace)
+	return err == nil
+}
+
 func portsOf(svc *corev1.Service) []cluster.Port {
 	protocols := map[corev1.Protocol]cluster.Protocol{corev1.ProtocolTCP: cluster.TCP, corev1.ProtocolUDP: cluster.UDP, corev1.ProtocolSCTP: cluster.SCTP}
 	ports := make([]cluster.Port, 0, len(svc.Spec.Ports))

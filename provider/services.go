@@ -70,15 +70,24 @@ func (p *Provider) describe(svc *corev1.Service) {
 	p.alloc.describe(r)
 }
 
-// describeNamespace notes anew what the Services of a namespace want, after its labels have changed.
-func (p *Provider) describeNamespace(namespace string) {
-	services, err := p.services.Services(namespace).List(labels.Everything())
-	if err != nil || !p.isReady() {
+// namespaceChanged notes anew what the Services of a namespace want, after its labels have changed. Those that were seen before
+// it are served now.
+func (p *Provider) namespaceChanged(old, ns *corev1.Namespace) {
+	if old != nil && maps.Equal(old.Labels, ns.Labels) || !p.isReady() {
+		return
+	}
+	services, err := p.services.Services(ns.Name).List(labels.Everything())
+	if err != nil {
 		return
 	}
 	for _, svc := range services {
 		p.describe(svc)
+		if old == nil {
+			p.wake.up(svc)
+		}
 	}
+	p.alloc.open()
+	notify(p.relabeled)
 }
 
 // wakeService wakes the stock controller for a Service, if it is one for us or was.

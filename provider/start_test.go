@@ -56,6 +56,54 @@ func TestNothingBeforeSync(t *testing.T) {
 	}
 }
 
+// A Service that is seen before its namespace, since one kubectl apply made both, is not decided without its labels: not when a
+// controller starts, and not later.
+func TestServiceBeforeItsNamespace(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.pool("any", "192.0.2.0/29")
+		w.pool("own", "198.51.100.0/29")
+		w.editPool("own", func(p *v1alpha1.IPPool) {
+			p.Spec.NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"team": "a"}}
+		})
+		w.must(w.kube.CoreV1().Namespaces().Delete(w.Context(), "shop", metav1.DeleteOptions{}))
+		w.create("first")
+		w.soon()
+		w.create("asked", annotated("seamark.io/pool", "own"))
+		stop := w.controller()
+		w.wantEvents("first")
+		w.createNamespace("shop", "a")
+		w.wantAddress("first", "198.51.100.0")
+		w.wantAddress("asked", "198.51.100.1")
+
+		w.must(w.kube.CoreV1().Namespaces().Delete(w.Context(), "shop", metav1.DeleteOptions{}))
+		w.settle()
+		w.service("second")
+		w.service("asks", annotated("seamark.io/pool", "own"))
+		w.update("first", annotated("example.com/note", "wakes the stock controller"))
+		w.pool("any", "192.0.2.0/28")
+		w.wantAddress("second", "")
+		w.createNamespace("shop", "a")
+		w.wantAddress("first", "198.51.100.0")
+		w.wantAddress("second", "198.51.100.2")
+		w.wantAddress("asks", "198.51.100.3")
+		for _, name := range []string{"first", "asked", "second", "asks"} {
+			w.wantEvents(name, "EnsuredLoadBalancer")
+		}
+
+		// One that goes after its namespace has gone leaves nothing behind.
+		w.must(w.kube.CoreV1().Namespaces().Delete(w.Context(), "shop", metav1.DeleteOptions{}))
+		w.settle()
+		w.delete("first")
+		stop()
+		w.must(w.kube.CoreV1().Services("shop").Delete(w.Context(), "second", metav1.DeleteOptions{}))
+		w.controller()
+		w.wantAddress("asks", "198.51.100.3")
+		if n := len(w.vips()); n != 2 {
+			t.Errorf("%d VIPs, want those of asked and asks: %+v", n, w.vips())
+		}
+	})
+}
+
 // Whether there are ServiceCIDRs is asked until there is an answer.
 func TestDiscoveryFails(t *testing.T) {
 	inWorld(t, func(w *world) {

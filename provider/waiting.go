@@ -118,6 +118,9 @@ func (p *Provider) serveWaiting() {
 			p.waiting.remove(name)
 			continue
 		}
+		if !p.knowsNamespace(svc) {
+			continue
+		}
 		r, notices := p.request(svc)
 		d, news := p.alloc.promise(r)
 		was, waits := p.waiting.get(name)
@@ -146,7 +149,7 @@ func (p *Provider) reassign() {
 		return
 	}
 	for _, svc := range services {
-		if svc.Annotations[ipam.AnnotationReassign] == "" || !p.serves(svc) {
+		if svc.Annotations[ipam.AnnotationReassign] == "" || !p.serves(svc) || !p.knowsNamespace(svc) {
 			continue
 		}
 		if _, waits := p.waiting.get(nameOf(svc)); waits {
@@ -163,7 +166,7 @@ func (p *Provider) reassign() {
 func (p *Provider) promiseAll(services []*corev1.Service) {
 	var lacking []*corev1.Service
 	for _, svc := range services {
-		if p.serves(svc) && len(p.alloc.held(nameOf(svc))) < len(svc.Spec.IPFamilies) {
+		if p.serves(svc) && p.knowsNamespace(svc) && len(p.alloc.held(nameOf(svc))) < len(svc.Spec.IPFamilies) {
 			lacking = append(lacking, svc)
 		}
 	}

@@ -259,6 +259,15 @@ func (w *world) labelNamespace(name, team string) {
 	w.settle()
 }
 
+// createNamespace makes a namespace of a team.
+func (w *world) createNamespace(name, team string) {
+	w.Helper()
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"team": team}}}
+	_, err := w.kube.CoreV1().Namespaces().Create(w.Context(), ns, metav1.CreateOptions{})
+	w.must(err)
+	w.settle()
+}
+
 // ownEvents returns the warnings that the provider made.
 func (w *world) ownEvents() (out []string) {
 	for {
