@@ -15,7 +15,7 @@ import (
 
 // foreign returns what must not be given to a Service because something else uses it: the ranges of pods and Services, and
 // the addresses, gateways and subnets of nodes. Of the latter the API knows some, and nodes that find one of theirs in a pool write
-// it into the pool's status.
+// it into the pool's status. What a node wrote that is gone does not count; it stays there, for the node to find if it comes back.
 func foreign(nodes []*corev1.Node, services []*networkingv1.ServiceCIDR, pools []*v1alpha1.IPPool) []ipam.Foreign {
 	var out []ipam.Foreign
 	seen := map[ipam.Foreign]struct{}{}
@@ -27,7 +27,9 @@ func foreign(nodes []*corev1.Node, services []*networkingv1.ServiceCIDR, pools [
 		seen[f] = struct{}{}
 		out = append(out, f)
 	}
+	exist := map[string]struct{}{}
 	for _, n := range nodes {
+		exist[n.Name] = struct{}{}
 		for _, cidr := range n.Spec.PodCIDRs {
 			add(rangeOf(cidr), "part of the pod range of node "+n.Name)
 		}
@@ -46,10 +48,12 @@ func foreign(nodes []*corev1.Node, services []*networkingv1.ServiceCIDR, pools [
 	gateways, subnets := map[string][]string{}, map[string][]string{}
 	for _, p := range pools {
 		for _, a := range p.Status.NodeAddresses {
-			switch a.Use {
-			case v1alpha1.UseGateway:
+			_, exists := exist[a.Node]
+			switch {
+			case !exists:
+			case a.Use == v1alpha1.UseGateway:
 				gateways[a.Address] = append(gateways[a.Address], a.Node)
-			case v1alpha1.UseSubnet:
+			case a.Use == v1alpha1.UseSubnet:
 				subnets[a.Address] = append(subnets[a.Address], a.Node)
 			default:
 				add(single(a.Address), "an address of node "+a.Node)
