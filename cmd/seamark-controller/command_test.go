@@ -6,6 +6,8 @@ import (
 	"io"
 	"strings"
 	"testing"
+
+	"github.com/spf13/pflag"
 )
 
 func TestCommand(t *testing.T) {
@@ -48,4 +50,26 @@ func TestCommand(t *testing.T) {
 			t.Errorf("--help should list --%s: %+v", name, f)
 		}
 	}
+}
+
+// What the command runs with where no flag says otherwise: many Services at a time, no limit of requests (the API server's own
+// priority and fairness decides), and no webhook. The flags are those options.
+func TestDefaults(t *testing.T) {
+	cmd, err := newCommand(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	workers, err := cmd.Flags().GetInt32("concurrent-service-syncs")
+	if err != nil || workers < 32 {
+		t.Errorf("%d Services are worked on at once, error %v; want 32 or more", workers, err)
+	}
+	qps, err := cmd.Flags().GetFloat32("kube-api-qps")
+	if err != nil || qps >= 0 {
+		t.Errorf("%v requests per second, error %v; want a negative number: no limit", qps, err)
+	}
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if strings.HasPrefix(f.Name, "webhook") {
+			t.Errorf("it has a webhook: --%s", f.Name)
+		}
+	})
 }
