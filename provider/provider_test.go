@@ -326,14 +326,17 @@ func both(changes ...func(*corev1.Service)) func(*corev1.Service) {
 	}
 }
 
-// Services share an address by their key; the VIP says which ports are whose.
+// Services share an address by their key, in whichever spelling; the VIP says which ports are whose.
 func TestSharedAddress(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.controller()
 		w.pool("default", "192.0.2.0/29")
 		key := annotated("metallb.io/allow-shared-ip", "web")
 		w.service("http", both(key, ports(80)))
-		w.service("https", both(key, ports(443)))
+		w.service("https", both(annotated("metallb.universe.tf/allow-shared-ip", "web"), ports(443)))
+		w.service("dns", both(annotated("seamark.io/sharing-key", "web"), ports(53)))
+		w.wantGrants("192.0.2.0", "dns [53/TCP] http [80/TCP] https [443/TCP]")
+		w.delete("dns")
 		w.wantAddress("http", "192.0.2.0")
 		w.wantAddress("https", "192.0.2.0")
 		w.wantGrants("192.0.2.0", "http [80/TCP] https [443/TCP]")
