@@ -54,6 +54,13 @@ func (t *told) fail(s cluster.Name, message string) {
 	t.failed[s] = message
 }
 
+// countFailed returns for how many Services something cannot be written.
+func (t *told) countFailed() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.failed)
+}
+
 // set returns the outcome before, whether or not that could be written.
 func (t *told) set(s cluster.Name, o outcome) (was outcome) {
 	t.mu.Lock()

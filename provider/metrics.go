@@ -43,7 +43,7 @@ func newMetrics() metrics {
 		addresses: prometheus.NewDesc("seamark_pool_addresses",
 			"Addresses of an IPPool, by family and state: used by Services, reserved, or free.", []string{"pool", "family", "state"}, nil),
 		waiting: prometheus.NewDesc("seamark_waiting_services",
-			"Services of type LoadBalancer that wait for an address, by reason.", []string{"reason"}, nil),
+			"Services that do not have all that they ask for, or for which something cannot be written (WriteFailed), by reason.", []string{"reason"}, nil),
 	}
 }
 
@@ -95,4 +95,5 @@ func (p *Provider) Collect(c chan<- prometheus.Metric) {
 	for _, reason := range ipam.Reasons() {
 		gauge(p.metrics.waiting, int64(waiting[reason]), string(reason))
 	}
+	gauge(p.metrics.waiting, int64(p.told.countFailed()), v1alpha1.ServiceReasonWriteFailed)
 }

@@ -1,10 +1,15 @@
 package provider
 
 import (
+	"errors"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clienttesting "k8s.io/client-go/testing"
 )
 
 // Metrics have names and helps as Prometheus would have them, and the figures are right. Only the replica that leads has
@@ -44,12 +49,20 @@ func TestMetrics(t *testing.T) {
 		for name, want := range map[string]float64{
 			"seamark_pool_addresses IPv4 default used": 2, "seamark_pool_addresses IPv4 default free": 0,
 			"seamark_pool_addresses IPv6 default free": 4, "seamark_pool_addresses IPv6 default reserved": 0,
-			"seamark_waiting_services PoolExhausted": 1, "seamark_waiting_services NoPool": 0,
+			"seamark_waiting_services PoolExhausted": 1, "seamark_waiting_services NoPool": 0, "seamark_waiting_services WriteFailed": 0,
 			"seamark_allocation_duration_seconds": 2, "seamark_allocation_decision_seconds": 3, "seamark_allocation_write_seconds": 2, "seamark_allocation_conflicts_total": 0,
 		} {
 			if is, ok := got[name]; !ok || is != want {
 				t.Errorf("%s is %v; want %v", name, is, want)
 			}
+		}
+		w.fake.PrependReactor("create", "vips", func(clienttesting.Action) (bool, runtime.Object, error) {
+			return true, nil, errors.New("etcd is not there")
+		})
+		w.service("fails", func(s *corev1.Service) { s.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv6Protocol} })
+		time.Sleep(time.Minute)
+		if got := figures(p); got["seamark_waiting_services WriteFailed"] != 1 || got["seamark_waiting_services PoolExhausted"] != 1 {
+			t.Errorf("one Service waits, and of another nothing can be written: %v", got)
 		}
 		if got := figures(other); len(got) != 4 {
 			t.Errorf("the other replica has %v", got)
