@@ -22,6 +22,7 @@ func (p *Provider) serviceChanged(old, svc *corev1.Service) {
 	if !p.serves(svc) {
 		if p.serves(old) {
 			p.waiting.remove(name)
+			p.succeeded(name) // what failed is not wanted any more
 			p.tellNothing(svc)
 		}
 		return

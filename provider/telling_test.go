@@ -192,6 +192,19 @@ func TestWritesThatFail(t *testing.T) {
 		if c := w.get("web").Status.Conditions; len(c) > 0 {
 			t.Errorf("conditions left behind: %+v", c)
 		}
+
+		// What fails after it was not wanted for a while is told again.
+		broken.Store(true)
+		w.service("off")
+		time.Sleep(time.Minute)
+		w.update("off", func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeClusterIP })
+		time.Sleep(time.Minute)
+		before := len(w.eventsAbout("off"))
+		w.update("off", func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeLoadBalancer })
+		time.Sleep(time.Minute)
+		if got := w.eventsAbout("off"); !slices.ContainsFunc(got[before:], func(e string) bool { return strings.HasPrefix(e, "WriteFailed") }) {
+			t.Errorf("events %q, %d of them before", got, before)
+		}
 	})
 }
 
