@@ -36,7 +36,7 @@ func (p *Provider) GetLoadBalancer(ctx context.Context, _ string, svc *corev1.Se
 // with a Service from a stale cache too. Where the Service cannot have what it wants, it keeps what it has, its condition
 // and an event say what to change, and it is served as soon as that is possible; where the API server fails it is tried again
 // (retry.go). The error is then ImplementedElsewhere, so that the stock controller neither tries again by itself nor tells of
-// it at every try; and it is so where the status shows the addresses already.
+// it at every try; and it is so where the status shows the addresses already, and for a Service whose namespace has not been seen.
 func (p *Provider) EnsureLoadBalancer(ctx context.Context, _ string, svc *corev1.Service, _ []*corev1.Node) (*corev1.LoadBalancerStatus, error) {
 	if err := p.waitReady(ctx); err != nil {
 		return nil, err

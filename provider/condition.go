@@ -54,6 +54,13 @@ func (t *told) fail(s cluster.Name, message string) {
 	t.failed[s] = message
 }
 
+// mended takes back what fail noted.
+func (t *told) mended(s cluster.Name) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.failed, s)
+}
+
 // countFailed returns for how many Services something cannot be written.
 func (t *told) countFailed() int {
 	t.mu.Lock()

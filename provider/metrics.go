@@ -43,7 +43,8 @@ func newMetrics() metrics {
 		addresses: prometheus.NewDesc("seamark_pool_addresses",
 			"Addresses of an IPPool, by family and state: used by Services, reserved, or free.", []string{"pool", "family", "state"}, nil),
 		waiting: prometheus.NewDesc("seamark_waiting_services",
-			"Services that do not have all that they ask for, or for which something cannot be written (WriteFailed), by reason.", []string{"reason"}, nil),
+			"Services that do not have all that they ask for, or for which something cannot be written (WriteFailed), by reason.",
+			[]string{"reason"}, nil),
 	}
 }
 

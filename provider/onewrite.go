@@ -145,7 +145,8 @@ type fewerEvents struct{ coreclient.EventInterface }
 // leavesOut reports whether an event is not to be written.
 func (c fewerEvents) leavesOut(e *corev1.Event) bool {
 	switch e.Reason {
-	case "EnsuringLoadBalancer", "DeletingLoadBalancer", reasonEnsured, "SyncLoadBalancerFailed", "DeleteLoadBalancerFailed", "UnAvailableLoadBalancer":
+	case "EnsuringLoadBalancer", "DeletingLoadBalancer", reasonEnsured,
+		"SyncLoadBalancerFailed", "DeleteLoadBalancerFailed", "UnAvailableLoadBalancer":
 		return true
 	}
 	return false

@@ -21,7 +21,10 @@ const (
 )
 
 // succeeded ends the back-off of a Service.
-func (p *Provider) succeeded(s cluster.Name) { p.retries.Forget(s.String()) }
+func (p *Provider) succeeded(s cluster.Name) {
+	p.retries.Forget(s.String())
+	p.told.mended(s)
+}
 
 // failed has a Service looked at again for which something could not be written, after its back-off, and tells of it once, if that
 // goes on.
