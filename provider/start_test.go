@@ -99,6 +99,16 @@ func TestServiceBeforeItsNamespace(t *testing.T) {
 		w.createNamespace("shop", "a")
 		inOwn("first", "asked", "second", "asks")
 
+		// One that waits is promised nothing meanwhile.
+		w.labelNamespace("shop", "b")
+		w.editPool("any", func(p *v1alpha1.IPPool) { p.Spec.State = v1alpha1.PoolDraining })
+		w.service("waits")
+		w.wantAddress("waits", "")
+		goes()
+		w.editPool("any", func(p *v1alpha1.IPPool) { p.Spec.State = "" })
+		w.createNamespace("shop", "a")
+		w.wantAddress("waits", "198.51.100.4")
+
 		// One that goes after its namespace has gone leaves nothing behind.
 		goes()
 		w.delete("first")
@@ -106,8 +116,8 @@ func TestServiceBeforeItsNamespace(t *testing.T) {
 		w.must(w.kube.CoreV1().Services("shop").Delete(w.Context(), "second", metav1.DeleteOptions{}))
 		w.controller()
 		inOwn("asked", "asks")
-		if n := len(w.vips()); n != 2 {
-			t.Errorf("%d VIPs, want those of asked and asks: %+v", n, w.vips())
+		if n := len(w.vips()); n != 3 {
+			t.Errorf("%d VIPs, want those of asked, asks and waits: %+v", n, w.vips())
 		}
 	})
 }

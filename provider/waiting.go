@@ -149,7 +149,7 @@ func (p *Provider) reassign() {
 		return
 	}
 	for _, svc := range services {
-		if svc.Annotations[ipam.AnnotationReassign] == "" || !p.serves(svc) || !p.knowsNamespace(svc) {
+		if svc.Annotations[ipam.AnnotationReassign] == "" || !p.serves(svc) {
 			continue
 		}
 		if _, waits := p.waiting.get(nameOf(svc)); waits {
