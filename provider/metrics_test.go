@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clienttesting "k8s.io/client-go/testing"
 )
@@ -63,6 +64,12 @@ func TestMetrics(t *testing.T) {
 		time.Sleep(time.Minute)
 		if got := figures(p); got["seamark_waiting_services WriteFailed"] != 1 || got["seamark_waiting_services PoolExhausted"] != 1 {
 			t.Errorf("one Service waits, and of another nothing can be written: %v", got)
+		}
+		w.update("fails", func(s *corev1.Service) {
+			s.DeletionTimestamp, s.Finalizers = &metav1.Time{Time: time.Now()}, []string{"example.com/held"}
+		})
+		if got := figures(p); got["seamark_waiting_services WriteFailed"] != 0 {
+			t.Errorf("nothing is to be written for it any more: %v", got)
 		}
 		if got := figures(other); len(got) != 4 {
 			t.Errorf("the other replica has %v", got)
