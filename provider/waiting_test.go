@@ -261,7 +261,7 @@ func TestEndsOfWaiting(t *testing.T) {
 		"another does not ask for it any more": {
 			func(w *world) {
 				w.service("first")
-				w.service("other", both(annotated("seamark.io/pool", "none"), func(s *corev1.Service) { s.Spec.LoadBalancerIP = "192.0.2.1" }))
+				w.service("other", both(dualStack(corev1.IPFamilyPolicyRequireDualStack), func(s *corev1.Service) { s.Spec.LoadBalancerIP = "192.0.2.1" }))
 				w.editPool("default", func(p *v1alpha1.IPPool) { p.Spec.Addresses = []string{"192.0.2.0/31"} })
 				w.service("waits")
 			},
@@ -271,7 +271,7 @@ func TestEndsOfWaiting(t *testing.T) {
 		"another that asked for it is no load balancer any more": {
 			func(w *world) {
 				w.service("first")
-				w.service("other", both(annotated("seamark.io/pool", "none"), annotated("seamark.io/addresses", "192.0.2.1")))
+				w.service("other", both(dualStack(corev1.IPFamilyPolicyRequireDualStack), annotated("seamark.io/addresses", "192.0.2.1")))
 				w.editPool("default", func(p *v1alpha1.IPPool) { p.Spec.Addresses = []string{"192.0.2.0/31"} })
 				w.service("waits")
 			},

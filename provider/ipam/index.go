@@ -259,7 +259,7 @@ func (x *Index) knows(r Request) bool {
 	if shares && (p.Terms != r.Sharing.Terms || !slices.Equal(p.Namespaces, r.Sharing.Namespaces) || !slices.Equal(p.ports, r.Ports)) {
 		return false
 	}
-	return !asks || slices.Equal(was.Ask.Addresses, r.Ask.Addresses) &&
+	return !asks || was.Ask.Pool == r.Ask.Pool && slices.Equal(was.Ask.Addresses, r.Ask.Addresses) && slices.Equal(was.Families, r.Families) &&
 		maps.Equal(was.Labels, r.Labels) && maps.Equal(was.NamespaceLabels, r.NamespaceLabels)
 }
 
@@ -314,8 +314,12 @@ func (x *Index) asked(a netip.Addr) (by cluster.Name, ok bool) {
 		return cluster.Name{}, false
 	}
 	s, inPool := x.spanOf(a)
+	if !inPool {
+		return cluster.Name{}, false
+	}
 	for _, name := range askers {
-		if inPool && s.pool.selects(x.askers[name]) {
+		r := x.askers[name]
+		if slices.Contains(r.Families, cluster.FamilyOf(a)) && (r.Ask.Pool == "" || r.Ask.Pool == s.pool.Name) && s.pool.selects(r) {
 			return name, true
 		}
 	}

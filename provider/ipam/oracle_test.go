@@ -112,7 +112,9 @@ func (o *oracle) free(at place) bool {
 		return false
 	}
 	for _, s := range o.services {
-		if slices.Contains(s.Ask.Addresses, at.addr) && at.pool.isFor(s) {
+		hasFamily := slices.Contains(s.Families, cluster.FamilyOf(at.addr))
+		contradicts := s.Ask.Pool != "" && s.Ask.Pool != at.pool.Name
+		if slices.Contains(s.Ask.Addresses, at.addr) && hasFamily && !contradicts && at.pool.isFor(s) {
 			return false
 		}
 	}

@@ -251,4 +251,27 @@ func TestAskedAddresses(t *testing.T) {
 	if d := x.Decide(any); !slices.Equal(d.Addresses, addrs("192.0.2.0")) {
 		t.Errorf("nobody asks any more, but got %v, %v", d.Addresses, d.Problem)
 	}
+	asks := Request{Service: service("asks"), Families: only4, Labels: labels, Ask: Ask{Addresses: addrs("192.0.2.0")}}
+	for _, step := range []struct {
+		name string
+		edit func()
+		kept bool
+	}{
+		{"it asks again", func() {}, true},
+		{"it names another pool", func() { asks.Ask.Pool = "other" }, false},
+		{"it names the address's", func() { asks.Ask.Pool = "gold" }, true},
+		{"it has no such family any more", func() { asks.Families = only6 }, false},
+		{"it has both", func() { asks.Families = dual }, true},
+	} {
+		step.edit()
+		if news := x.Describe(asks); !news {
+			t.Errorf("%s: that is news to others", step.name)
+		}
+		if d := x.Decide(any); (d.Problem != nil) != step.kept {
+			t.Errorf("%s: got %v, %v; is the address kept for it: %t", step.name, d.Addresses, d.Problem, step.kept)
+		}
+		if x.Describe(asks) {
+			t.Errorf("%s: it is no news when it is told again", step.name)
+		}
+	}
 }

@@ -301,7 +301,7 @@ func seenByOthers(r Request) (text string) {
 		text = fmt.Sprintf("shares %q %q %v", r.Sharing.Terms, r.Sharing.Namespaces, r.Ports)
 	}
 	if len(r.Ask.Addresses) > 0 {
-		text += fmt.Sprintf(" asks for %v %v %v", r.Ask.Addresses, r.Labels, r.NamespaceLabels)
+		text += fmt.Sprintf(" asks for %v of %q %v %v %v", r.Ask.Addresses, r.Ask.Pool, r.Families, r.Labels, r.NamespaceLabels)
 	}
 	return text
 }
