@@ -15,7 +15,7 @@ import (
 
 // Candidate is an IPPool as a person wrote it.
 type Candidate struct {
-	// Pool without Ranges.
+	// Pool, whose Ranges do not count.
 	cluster.Pool
 	// Addresses as in spec.addresses.
 	Addresses []string
@@ -48,7 +48,7 @@ type Verdict struct {
 
 // Judge decides which pools give out addresses, ordered by name, and has a verdict on every pool. Of what two pools have in
 // common the older one (then the one whose name comes first) gives it out. What is foreign no pool gives out. A pool with a
-// problem in its own addresses does not count against others.
+// problem of its own, or that is being deleted, does not count against others.
 func Judge(candidates []Candidate, foreign []Foreign) (pools []Pool, verdicts map[string]Verdict) {
 	verdicts = make(map[string]Verdict, len(candidates))
 	byAge := slices.Clone(candidates)
@@ -58,6 +58,7 @@ func Judge(candidates []Candidate, foreign []Foreign) (pools []Pool, verdicts ma
 	for i := range byAge {
 		c := &byAge[i]
 		ranges, problems := cluster.ParseRanges(c.Addresses)
+		c.Ranges = nil // of one that is refused: it does not count against others
 		v := Verdict{Deleted: c.Deleted}
 		if len(problems) == 0 && c.Problem != nil {
 			v.Invalid, problems = true, []error{c.Problem}

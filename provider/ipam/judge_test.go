@@ -21,8 +21,11 @@ func TestJudge(t *testing.T) {
 	node := Foreign{netipx.MustParseIPRange("192.0.2.9-192.0.2.9"), "an address of node n1"}
 	deleted := c("b", 2, "192.0.2.8/29")
 	deleted.Deleted = true
+	deleted.Ranges = []netipx.IPRange{netipx.MustParseIPRange("192.0.2.8-192.0.2.15")}
 	broken := c("a", 0, "192.0.2.0/28")
 	broken.Problem = errors.New("community 70000:1")
+	brokenOlder := c("b", 2, "192.0.2.8/29")
+	brokenOlder.Problem, brokenOlder.Ranges = broken.Problem, deleted.Ranges
 	tests := []struct {
 		name       string
 		candidates []Candidate
@@ -40,6 +43,7 @@ func TestJudge(t *testing.T) {
 		{name: "overlap with itself", candidates: []Candidate{c("a", 0, "192.0.2.0/28", "192.0.2.8-192.0.2.20")}, refused: map[string]string{"a": `"192.0.2.8-192.0.2.20" overlaps "192.0.2.0/28"`}},
 		{name: "empty", candidates: []Candidate{c("a", 0)}, refused: map[string]string{"a": "has no addresses"}},
 		{name: "something else is wrong", candidates: []Candidate{broken}, refused: map[string]string{"a": "community 70000:1"}},
+		{name: "something else is wrong with the older one", candidates: []Candidate{brokenOlder, c("a", 1, "192.0.2.0/28")}, gives: "a:192.0.2.0/28", refused: map[string]string{"b": "community 70000:1"}},
 		{name: "deleted", candidates: []Candidate{deleted, c("a", 1, "192.0.2.0/28")}, gives: "a:192.0.2.0/28", refused: map[string]string{"b": "is being deleted"}},
 		{name: "the older gives it out", candidates: []Candidate{c("a", 1, "192.0.2.0/28"), c("b", 2, "192.0.2.8/29")}, gives: "a:192.0.2.0/29 b:192.0.2.8/29",
 			overlaps: map[string]string{
