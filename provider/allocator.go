@@ -61,7 +61,7 @@ func newAllocator(c client.VIPs, h hooks) *allocator {
 	}
 }
 
-func (a *allocator) setPools(pools []ipam.Pool, refused map[string]string) {
+func (a *allocator) setPools(pools []ipam.Pool, refused map[string]ipam.Refused) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.index.SetPools(pools, refused)

@@ -38,10 +38,10 @@ func (p *Provider) loadPools() {
 		nodes = nil // listers have no errors
 	}
 	valid, verdicts := ipam.Judge(candidates, foreign(nodes, list[*networkingv1.ServiceCIDR](p.serviceCIDRs), pools))
-	refused := map[string]string{}
-	for name, v := range verdicts {
-		if v.Refused != "" {
-			refused[name] = v.Refused
+	refused := map[string]ipam.Refused{}
+	for _, c := range candidates {
+		if v := verdicts[c.Name]; v.Refused != "" {
+			refused[c.Name] = ipam.Refused{Why: v.Refused, Retain: c.Retain, Deleted: v.Deleted}
 		}
 	}
 	p.alloc.setPools(valid, refused)

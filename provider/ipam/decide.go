@@ -112,7 +112,7 @@ func (x *Index) Decide(r Request) Decision {
 }
 
 // Leave returns the changes that take all its addresses away from a Service that is none of ours any more. Where the pool
-// retains addresses, they stay reserved for it.
+// retains addresses, they stay reserved for it, also while the pool gives nothing out; not where it is being deleted.
 func (x *Index) Leave(s cluster.Name) []Change {
 	var out []Change
 	for _, a := range x.HeldBy(s) {
@@ -123,7 +123,7 @@ func (x *Index) Leave(s cluster.Name) []Change {
 
 func (x *Index) leave(s cluster.Name, a netip.Addr, retain bool) Change {
 	c := x.claim(a).without(s)
-	if p := x.pool(c.Pool); retain && p != nil && p.Retain && c.empty() {
+	if retain && x.retains(c.Pool) && c.empty() {
 		c.ReservedFor = s
 	}
 	if c.empty() {
@@ -395,8 +395,8 @@ func (x *Index) exhausted(r Request, pools []*pool, f cluster.Family) *Problem {
 }
 
 func (x *Index) unknown(name string) *Problem {
-	if why, ok := x.refused[name]; ok {
-		return &Problem{Reason: PoolNotReady, Pools: []string{name}, Message: fmt.Sprintf("IPPool %s gives nothing out: %s", name, why)}
+	if r, ok := x.refused[name]; ok {
+		return &Problem{Reason: PoolNotReady, Pools: []string{name}, Message: fmt.Sprintf("IPPool %s gives nothing out: %s", name, r.Why)}
 	}
 	message := fmt.Sprintf("there is no IPPool %s: create it, or change the annotation %s", name, AnnotationPool)
 	if len(x.pools) > 0 {

@@ -84,7 +84,7 @@ func TestDecide(t *testing.T) {
 	tests := []struct {
 		name    string
 		pools   []cluster.Pool
-		refused map[string]string
+		refused []string
 		held    map[string]string // address: service; "" for a reservation
 		request Request
 
@@ -145,10 +145,10 @@ func TestDecide(t *testing.T) {
 		{name: "named pool", pools: []cluster.Pool{a, manual}, request: Request{Families: only4, Ask: Ask{Pool: "manual"}}, want: "203.0.113.16"},
 		{name: "named pool, later", pools: []cluster.Pool{a, manual}, held: map[string]string{"192.0.2.0": "me"}, request: Request{Families: only4, Ask: Ask{Pool: "manual"}}, want: "203.0.113.16", drop: "192.0.2.0"},
 		{name: "named pool, later, but full", pools: []cluster.Pool{a, manual}, held: with(full("203.0.113.16/30"), "192.0.2.0", "me"), request: Request{Families: only4, Ask: Ask{Pool: "manual"}}, want: "192.0.2.0", reason: PoolExhausted, says: "IPPool manual (4 of 4 in use)"},
-		{name: "of other pools a Service that names one hears nothing", pools: []cluster.Pool{manual}, refused: map[string]string{"bad": "x"}, held: full("203.0.113.16/30"), request: Request{Families: only4, Ask: Ask{Pool: "manual"}}, reason: PoolExhausted, says: "IPPool manual (4 of 4 in use): add"},
-		{name: "one that names none hears of all", pools: []cluster.Pool{a}, refused: map[string]string{"bad": "x"}, held: full("192.0.2.0/30"), request: Request{Families: only4}, reason: PoolExhausted, says: "(4 of 4 in use) (not ready: bad): add"},
+		{name: "of other pools a Service that names one hears nothing", pools: []cluster.Pool{manual}, refused: []string{"bad"}, held: full("203.0.113.16/30"), request: Request{Families: only4, Ask: Ask{Pool: "manual"}}, reason: PoolExhausted, says: "IPPool manual (4 of 4 in use): add"},
+		{name: "one that names none hears of all", pools: []cluster.Pool{a}, refused: []string{"bad"}, held: full("192.0.2.0/30"), request: Request{Families: only4}, reason: PoolExhausted, says: "(4 of 4 in use) (not ready: bad): add"},
 		{name: "named pool that is not there", pools: []cluster.Pool{a}, request: Request{Families: only4, Ask: Ask{Pool: "gone"}}, reason: PoolUnknown, says: "there is no IPPool gone: create it, or change the annotation seamark.io/pool (there is IPPool a)"},
-		{name: "named pool that is not ready", refused: map[string]string{"bad": "\"x\" is neither"}, request: Request{Families: only4, Ask: Ask{Pool: "bad"}}, reason: PoolNotReady, says: "IPPool bad gives nothing out: \"x\" is neither"},
+		{name: "named pool that is not ready", refused: []string{"bad"}, request: Request{Families: only4, Ask: Ask{Pool: "bad"}}, reason: PoolNotReady, says: "IPPool bad gives nothing out: \"x\" is neither"},
 		{name: "named pool for others", pools: []cluster.Pool{selected}, request: Request{Families: only4, Ask: Ask{Pool: "selected"}}, reason: SelectorMismatch, says: "IPPool selected"},
 		{name: "named pool without the family", pools: []cluster.Pool{a, b}, request: Request{Families: only6, Ask: Ask{Pool: "a"}}, reason: FamilyUnavailable},
 
@@ -159,7 +159,7 @@ func TestDecide(t *testing.T) {
 		{name: "named address, later", pools: []cluster.Pool{a}, held: map[string]string{"192.0.2.0": "me"}, request: Request{Families: only4, Ask: Ask{Addresses: addrs("192.0.2.2")}}, want: "192.0.2.2", drop: "192.0.2.0"},
 		{name: "named address that another has", pools: []cluster.Pool{a}, held: map[string]string{"192.0.2.0": "me", "192.0.2.2": "other"}, request: Request{Families: only4, Ask: Ask{Addresses: addrs("192.0.2.2")}}, want: "192.0.2.0", reason: AddressTaken, says: "192.0.2.2 belongs to Service shop/other"},
 		{name: "named address that is reserved", pools: []cluster.Pool{a}, held: map[string]string{"192.0.2.2": ""}, request: Request{Families: only4, Ask: Ask{Addresses: addrs("192.0.2.2")}}, reason: AddressTaken, says: "reserved"},
-		{name: "named address outside", pools: []cluster.Pool{a}, refused: map[string]string{"bad": "x"}, request: Request{Families: only4, Ask: Ask{Addresses: addrs("192.0.2.9")}}, reason: AddressNotInPool, says: "192.0.2.9 is in no IPPool (not ready: bad)"},
+		{name: "named address outside", pools: []cluster.Pool{a}, refused: []string{"bad"}, request: Request{Families: only4, Ask: Ask{Addresses: addrs("192.0.2.9")}}, reason: AddressNotInPool, says: "192.0.2.9 is in no IPPool (not ready: bad)"},
 		{name: "named address in another pool than the named one", pools: []cluster.Pool{a, b}, request: Request{Families: only4, Ask: Ask{Pool: "b", Addresses: addrs("192.0.2.2")}}, reason: AddressNotInPool, says: "is in IPPool a, but the Service names IPPool b"},
 		{name: "named address that is left out", pools: []cluster.Pool{careful}, request: Request{Families: only4, Ask: Ask{Addresses: addrs("203.0.113.0")}}, reason: AddressNotInPool, says: "avoidBuggyIPs"},
 		{name: "named address of a pool for others", pools: []cluster.Pool{selected}, request: Request{Families: only4, Ask: Ask{Addresses: addrs("203.0.113.5")}}, reason: SelectorMismatch},
@@ -170,7 +170,7 @@ func TestDecide(t *testing.T) {
 		{name: "a preferred family that the named pool lacks is kept", pools: []cluster.Pool{a, b}, held: map[string]string{"198.51.100.1": "me", "2001:db8::1": "me"}, request: Request{Families: dual, AnyFamily: true, Ask: Ask{Pool: "a"}}, want: "192.0.2.0 2001:db8::1", drop: "198.51.100.1", missing: FamilyUnavailable},
 
 		{name: "no pool", request: Request{Families: only4}, reason: NoPool, says: "create one"},
-		{name: "no pool is ready", refused: map[string]string{"x": "…", "w": "…"}, request: Request{Families: only4}, reason: PoolNotReady, says: "no IPPool is ready (not ready: w, x)"},
+		{name: "no pool is ready", refused: []string{"x", "w"}, request: Request{Families: only4}, reason: PoolNotReady, says: "no IPPool is ready (not ready: w, x)"},
 		{name: "no pool for those who ask for none", pools: []cluster.Pool{manual}, request: Request{Families: only4}, reason: NoPool, says: "autoAssign"},
 		{name: "all pools for others", pools: []cluster.Pool{selected, private}, request: Request{Families: only4}, reason: SelectorMismatch, says: "IPPools private, selected"},
 		{name: "all pools full", pools: []cluster.Pool{a, first}, held: merge(full("192.0.2.0/30"), full("203.0.113.0/30")), request: Request{Families: only4}, reason: PoolExhausted,
@@ -179,7 +179,11 @@ func TestDecide(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			x := NewIndex()
-			x.SetPools(untaken(tt.pools), tt.refused)
+			refused := map[string]Refused{}
+			for _, name := range tt.refused {
+				refused[name] = Refused{Why: `"x" is neither`}
+			}
+			x.SetPools(untaken(tt.pools), refused)
 			for a, s := range tt.held {
 				c := Claim{Since: time.Unix(1, 0)}
 				if s != "" {

@@ -18,7 +18,7 @@ import (
 type Index struct {
 	pools     []*pool // in order of preference
 	byName    map[string]*pool
-	refused   map[string]string
+	refused   map[string]Refused
 	spans     []ownedSpan // ordered by address; they do not overlap
 	taken     []Overlap   // ordered by address; they may overlap
 	claims    map[netip.Addr]*Claim
@@ -50,6 +50,16 @@ type Overlap struct {
 	By string
 	// older is true when it is an older pool, which gives the addresses out.
 	older bool
+}
+
+// Refused is what counts of a pool that gives nothing out.
+type Refused struct {
+	// Why, and what to change.
+	Why string
+	// Retain is its reclaim policy.
+	Retain bool
+	// Deleted is true for a pool that is only there until its last address is free.
+	Deleted bool
 }
 
 // pool is a Pool and its free addresses.
@@ -89,8 +99,8 @@ func NewIndex() *Index {
 }
 
 // SetPools replaces the pools; claims stay, also those on addresses that are in no pool any more. What two pools have in
-// common must be taken in one of them (Judge). refused holds the names of pools that give nothing out, and why.
-func (x *Index) SetPools(pools []Pool, refused map[string]string) {
+// common must be taken in one of them (Judge). refused holds those that give nothing out, by name.
+func (x *Index) SetPools(pools []Pool, refused map[string]Refused) {
 	x.pools, x.byName, x.spans, x.taken, x.refused = nil, map[string]*pool{}, nil, nil, refused
 	for _, p := range pools {
 		pool := &pool{Pool: p}
@@ -390,7 +400,22 @@ func (p *pool) free(family int) int64 {
 	return p.total[family] - p.held[family]
 }
 
+// pool returns a pool that gives out addresses; nil: it does not, or there is none of the name.
 func (x *Index) pool(name string) *pool { return x.byName[name] }
+
+// exists reports whether there is a pool, one that is refused among them, and nobody has deleted it.
+func (x *Index) exists(name string) bool {
+	r, refused := x.refused[name]
+	return x.pool(name) != nil || refused && !r.Deleted
+}
+
+// retains reports whether a pool keeps an address for its Service after that is gone.
+func (x *Index) retains(name string) bool {
+	if p := x.pool(name); p != nil {
+		return p.Retain
+	}
+	return x.exists(name) && x.refused[name].Retain
+}
 
 func (x *Index) spanOf(a netip.Addr) (ownedSpan, bool) {
 	i, exact := slices.BinarySearchFunc(x.spans, a, func(s ownedSpan, a netip.Addr) int { return s.From().Compare(a) })

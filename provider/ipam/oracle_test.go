@@ -443,14 +443,14 @@ func (o *oracle) after(r Request, a netip.Addr) Claim {
 	c, claimed := o.claims[a]
 	at, inPool := o.at(a)
 	others := o.others(a, r.Service)
-	_, poolGives := o.pool(c.Pool)
-	poolGives = poolGives && o.gives(c.Pool)
+	from, exists := o.pool(c.Pool)
+	stays := exists && !from.deleted // also one that gives nothing out
 	switch {
 	case !claimed:
 		return Claim{Users: []User{{Service: r.Service}}, Pool: at.pool.Name}
 	case len(c.Users) == 0:
 		return Claim{Users: []User{{Service: r.Service}}, Pool: at.pool.Name, ReservedFor: c.ReservedFor}
-	case !poolGives && inPool:
+	case !stays && inPool:
 		c.Pool = at.pool.Name
 	}
 	if len(others) == 0 {
@@ -484,7 +484,7 @@ func (o *oracle) given(s cluster.Name, a netip.Addr, deleted bool) *Claim {
 	if len(c.Users) > 0 || c.ReservedFor != (cluster.Name{}) {
 		return &c
 	}
-	if deleted && ok && o.gives(p.Name) && p.Retain {
+	if deleted && ok && !p.deleted && p.Retain {
 		c.ReservedFor = s
 		return &c
 	}

@@ -53,9 +53,10 @@ func (x *Index) join(r Request, a netip.Addr, c Claim) (Claim, *Problem) {
 	return x.adopted(a, c).with(User{r.Service, r.Ports}), nil
 }
 
-// adopted returns the claim with the pool that the address lies in today, if the one that it came from is gone.
+// adopted returns the claim with the pool that the address lies in today, if the one that it came from is gone or being deleted.
+// One that gives nothing out for another reason, such as a mistake in its spec, may do so again soon.
 func (x *Index) adopted(a netip.Addr, c Claim) Claim {
-	if s, ok := x.spanOf(a); ok && x.pool(c.Pool) == nil {
+	if s, ok := x.spanOf(a); ok && !x.exists(c.Pool) {
 		c.Pool = s.pool.Name
 	}
 	return c

@@ -195,6 +195,41 @@ func TestReservations(t *testing.T) {
 		})
 	}
 
+	t.Run("a pool that retains and is refused", func(t *testing.T) {
+		younger := Pool{Pool: poolOf(t, "younger", "198.51.100.0/24")}
+		for name, tt := range map[string]struct {
+			refused map[string]Refused
+			stays   string // the pool of the address while it is in use
+			kept    bool   // for its Service, after that is gone
+		}{
+			"invalid":              {map[string]Refused{"r": {Why: "x", Retain: true}}, "r", true},
+			"invalid, and Delete":  {map[string]Refused{"r": {Why: "x"}}, "r", false},
+			"being deleted":        {map[string]Refused{"r": {Why: "x", Retain: true, Deleted: true}}, "younger", false},
+			"not there any longer": {nil, "younger", false},
+		} {
+			t.Run(name, func(t *testing.T) {
+				x := indexOf(retaining)
+				me := Request{Service: service("me"), Families: only4, Ask: Ask{Addresses: addrs("198.51.100.0")}}
+				for _, c := range x.Decide(me).Changes {
+					x.Set(c)
+				}
+				x.SetPools([]Pool{younger}, tt.refused)
+				for _, c := range x.Decide(me).Changes {
+					x.Set(c)
+				}
+				if c, _ := x.Claim(addr("198.51.100.0")); c.Pool != tt.stays || !c.uses(me.Service) {
+					t.Errorf("it has %+v; want it from %s", c, tt.stays)
+				}
+				for _, c := range x.Leave(me.Service) {
+					x.Set(c)
+				}
+				if c, held := x.Claim(addr("198.51.100.0")); held != tt.kept || held && c.ReservedFor != me.Service {
+					t.Errorf("%+v is left; want it kept: %t", c, tt.kept)
+				}
+			})
+		}
+	})
+
 	t.Run("a pool that retains", func(t *testing.T) {
 		x := indexOf(retaining, p)
 		settle := func(name string, ask Ask) []string {

@@ -207,7 +207,7 @@ func (w *world) editPools() error {
 }
 
 // judge has the pools judged as they are written; the oracle has its own opinion of which give out anything.
-func (w *world) judge() (pools []Pool, refused map[string]string, err error) {
+func (w *world) judge() (pools []Pool, refused map[string]Refused, err error) {
 	var candidates []Candidate
 	for _, p := range w.pools {
 		c := Candidate{Pool: p.Pool, Created: p.created, Deleted: p.deleted}
@@ -230,14 +230,14 @@ func (w *world) judge() (pools []Pool, refused map[string]string, err error) {
 	}
 	w.rnd.Shuffle(len(candidates), func(i, j int) { candidates[i], candidates[j] = candidates[j], candidates[i] })
 	pools, verdicts := Judge(candidates, foreign)
-	refused = map[string]string{}
+	refused = map[string]Refused{}
 	for _, p := range w.pools {
 		v, ok := verdicts[p.Name]
 		if !ok || (v.Refused == "") != w.gives(p.Name) || v.Deleted != p.deleted {
 			return nil, nil, fmt.Errorf("the verdict on pool %s is %+v; does it give out addresses: %t", p.Name, v, w.gives(p.Name))
 		}
 		if v.Refused != "" {
-			refused[p.Name] = v.Refused
+			refused[p.Name] = Refused{Why: v.Refused, Retain: p.Retain, Deleted: p.deleted}
 		}
 	}
 	w.rnd.Shuffle(len(pools), func(i, j int) { pools[i], pools[j] = pools[j], pools[i] })
