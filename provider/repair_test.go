@@ -124,6 +124,23 @@ func TestWriteLost(t *testing.T) {
 	})
 }
 
+// A Service that cannot share its address any more is told how it gets another, and gets one when it asks for that.
+func TestReassignOutOfConflict(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.controller()
+		w.pool("default", "192.0.2.0/31")
+		key := annotated("seamark.io/sharing-key", "web")
+		w.service("http", both(key, ports(80)))
+		w.service("https", both(key, ports(443)))
+		w.update("https", annotated("seamark.io/sharing-key", "other"))
+		w.wantWaiting("https", "SharingConflict", `annotate this Service with seamark.io/reassign: "true" to move it`)
+		w.update("https", annotated("seamark.io/reassign", "true"))
+		w.wantAddress("https", "192.0.2.1")
+		w.wantAddress("http", "192.0.2.0")
+		w.wantGrants("192.0.2.0", "http []")
+	})
+}
+
 // A Service that asks to be moved is moved whenever the pools would, not only after a restart.
 func TestStandingReassign(t *testing.T) {
 	inWorld(t, func(w *world) {

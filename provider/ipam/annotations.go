@@ -15,7 +15,8 @@ const (
 	AnnotationAddresses = "seamark.io/addresses"
 	// AnnotationPool names an IPPool.
 	AnnotationPool = "seamark.io/pool"
-	// AnnotationReassign is "true" for a Service that is to leave an address that the pools would not give it today.
+	// AnnotationReassign is "true" for a Service that is to leave an address that the pools would not give it today, or that it
+	// cannot share any more with those that use it.
 	AnnotationReassign = "seamark.io/reassign"
 	// AnnotationSharingKey is any text. Services with the same key may use one address, if their ports differ.
 	AnnotationSharingKey = "seamark.io/sharing-key"

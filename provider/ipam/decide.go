@@ -183,7 +183,7 @@ func (x *Index) fitting(r Request, f cluster.Family, held []netip.Addr) (netip.A
 		c := x.claim(a)
 		return r.Ask.Address(f).IsValid() && r.Ask.Address(f) != a ||
 			r.Ask.Pool != "" && r.Ask.Pool != x.PoolOf(a) && r.Ask.Pool != c.Pool ||
-			r.Ask.Reassign && !x.wouldGive(r, a)
+			r.Ask.Reassign && (!x.wouldGive(r, a) || x.quarrel(r, a) != nil)
 	}))
 }
 
@@ -213,6 +213,12 @@ func (x *Index) wouldGive(r Request, a netip.Addr) bool {
 	}
 	asked := r.Ask.Pool == s.pool.Name || slices.Contains(r.Ask.Addresses, a)
 	return s.usable(a) && s.pool.selects(r) && (s.pool.AutoAssign || asked)
+}
+
+// quarrel says why the Service does not fit any more at an address that it uses with others; nil: it does.
+func (x *Index) quarrel(r Request, a netip.Addr) *Problem {
+	_, p := x.stay(r, a, x.claim(a))
+	return p
 }
 
 // find looks for an address of a family. rest are the families to be looked for next, have is what there is already.
@@ -320,10 +326,13 @@ func (x *Index) named(r Request, a netip.Addr) (Change, *Problem) {
 		return Change{}, problem(AddressNotInPool, []*pool{s.pool}, "%s is left out of IPPool %s by avoidBuggyIPs: ask for another address", a, s.pool.Name)
 	case !mine && !s.pool.selects(r):
 		return Change{}, mismatch([]*pool{s.pool})
-	case c.uses(r.Service): // it is to leave what the pool would not give it today: nothing else is left that could be wrong
-		return Change{}, draining([]*pool{s.pool})
+	case c.uses(r.Service): // it is to leave what it would not get today: only this is left that could be wrong
+		return Change{}, cmp.Or(x.quarrel(r, a), draining([]*pool{s.pool}))
 	case len(c.Users) > 0:
 		joined, p := x.join(r, a, c)
+		if p != nil && p.Reason == SharingConflict {
+			p.Message += r.wayOut(a)
+		}
 		if p == nil && s.pool.Draining {
 			p = draining([]*pool{s.pool})
 		}

@@ -200,7 +200,7 @@ func (o *oracle) kept(r Request, f cluster.Family, held []netip.Addr) netip.Addr
 		}
 		automatic := inPool && (at.pool.AutoAssign || ask == a || r.Ask.Pool == at.pool.Name)
 		today := inPool && !at.pool.Draining && (c.ReservedFor == r.Service || automatic && at.pool.isFor(r) && !at.leftOut())
-		if r.Ask.Reassign && !today {
+		if r.Ask.Reassign && (!today || o.quarrels(r, a)) {
 			continue
 		}
 		fit = append(fit, a)
@@ -394,6 +394,9 @@ func (o *oracle) obstacles(r Request, a netip.Addr) *refusal {
 		why = append(why, PoolDraining)
 	}
 	why = append(why, o.unshared(r, a)...)
+	if c.uses(r.Service) && o.quarrels(r, a) {
+		why = append(why, SharingConflict)
+	}
 	if len(why) == 0 {
 		return nil
 	}

@@ -95,7 +95,18 @@ func (x *Index) stay(r Request, a netip.Addr, c Claim) (Claim, *Problem) {
 			ports = without(ports, u.Ports)
 		}
 	}
+	if problem != nil {
+		problem.Message += r.wayOut(a)
+	}
 	return c.with(User{r.Service, ports}), problem
+}
+
+// wayOut is what the Service can do about a conflict at an address, beside what ends it there.
+func (r *Request) wayOut(a netip.Addr) string {
+	if r.Ask.Address(cluster.FamilyOf(a)) == a {
+		return ", or ask for another address"
+	}
+	return ", or annotate this Service with " + AnnotationReassign + `: "true" to move it to another address`
 }
 
 // agreed reports whether all that use an address would share it with the Service as they are now.
@@ -172,7 +183,7 @@ func (r *Request) clash(a netip.Addr, u User) *Problem {
 	if len(both) == 0 {
 		return nil
 	}
-	return r.conflict(u.Service, "port %s of %s belongs to Service %s: change the port, or let the Service have an address of its own", strings.Join(both, ", "), a, u.Service)
+	return r.conflict(u.Service, "port %s of %s belongs to Service %s: change the port", strings.Join(both, ", "), a, u.Service)
 }
 
 func (c *Claim) others(s cluster.Name) (out []string) {

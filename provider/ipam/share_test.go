@@ -32,6 +32,8 @@ func local(selector string) func(*Request) {
 	return func(r *Request) { r.Sharing.Selector = selector }
 }
 
+func reassign(r *Request) { r.Ask.Reassign = true }
+
 func asking(a string) func(*Request) {
 	return func(r *Request) { r.Ask.Addresses = addrs(a) }
 }
@@ -92,6 +94,17 @@ func TestSharing(t *testing.T) {
 			{s("a", "l", "80/TCP"), a + ": a 80/TCP, b 443/TCP", `"l"`}, {s("b", "l", "443/TCP"), a + ": a 80/TCP, b 443/TCP", ""}, {s("a", "l", "80/TCP"), a + ": a 80/TCP, b 443/TCP", ""}}},
 		{"consent is withdrawn", []step{{s("a", "k", "80/TCP", sharingWith("bar")), a + ": a", ""}, {s("b", "k", "443/TCP", inNamespace("bar", "shop")), a + ": bar/b 443/TCP, a 80/TCP", ""},
 			{s("a", "k", "80/TCP"), a + ": bar/b 443/TCP, a 80/TCP", "add bar to the annotation"}, {s("b", "k", "443/TCP", inNamespace("bar", "shop")), a + ": bar/b 443/TCP, a 80/TCP", ""}}},
+
+		{"reassign: away from an address whose key it has lost", []step{{s("a", "k", "80/TCP"), a + ": a", ""}, {s("b", "k", "443/TCP"), a + ": a 80/TCP, b 443/TCP", ""},
+			{s("b", "", "443/TCP"), a + ": a 80/TCP, b 443/TCP", `or annotate this Service with seamark.io/reassign: "true" to move it to another address`}, {s("b", "", "443/TCP", reassign), a + ": a; " + b + ": b", ""}}},
+		{"reassign: away from where another has its port, to where it can share", []step{{s("c", "k", "80/TCP 443/TCP"), a + ": c", ""}, {s("a", "k", "80/TCP"), a + ": c; " + b + ": a", ""},
+			{s("b", "k", "81/TCP"), a + ": b 81/TCP, c 80/TCP 443/TCP; " + b + ": a", ""}, {s("b", "k", "443/TCP", reassign), a + ": c; " + b + ": a 80/TCP, b 443/TCP", ""}}},
+		{"reassign: the terms are others", []step{{s("a", "k", "80/TCP", local("app=web")), a + ": a", ""}, {s("b", "k", "443/TCP", local("app=web")), a + ": a 80/TCP, b 443/TCP", ""},
+			{s("b", "k", "443/TCP", local("app=api"), reassign), a + ": a; " + b + ": b", ""}}},
+		{"reassign: sharing that fits stays", []step{{s("a", "k", "80/TCP"), a + ": a", ""}, {s("b", "k", "443/TCP"), a + ": a 80/TCP, b 443/TCP", ""},
+			{s("b", "k", "443/TCP", reassign), a + ": a 80/TCP, b 443/TCP", ""}}},
+		{"reassign: not from the address that it asks for", []step{{s("a", "k", "80/TCP"), a + ": a", ""}, {s("b", "k", "443/TCP", asking(a)), a + ": a 80/TCP, b 443/TCP", ""},
+			{s("b", "k", "80/TCP", asking(a), reassign), a + ": a 80/TCP, b -", "change the port, or ask for another address"}}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
