@@ -136,8 +136,8 @@ func (a *allocator) poolUse(name string) (ipv4, ipv6 ipam.Counts, offenders []of
 	defer a.mu.Unlock()
 	ipv4, ipv6 = a.index.CountsOf(name)
 	for addr, c := range a.index.Claims() {
-		if c.Pool == name && len(c.Users) > 0 && a.index.PoolOf(addr) != name {
-			offenders = append(offenders, offender{addr, usersOf(*c)})
+		if c.Pool == name && len(c.Users) > 0 && !a.index.Gives(name, addr) {
+			offenders = append(offenders, offender{addr, usersOf(*c), a.index.PoolOf(addr) == name})
 		}
 	}
 	slices.SortFunc(offenders, func(a, b offender) int { return a.addr.Compare(b.addr) })
@@ -145,8 +145,9 @@ func (a *allocator) poolUse(name string) (ipv4, ipv6 ipam.Counts, offenders []of
 }
 
 type offender struct {
-	addr  netip.Addr
-	users string
+	addr    netip.Addr
+	users   string
+	leftOut bool // by avoidBuggyIPs
 }
 
 // maxOffenders is that of IPPool.status.offenders.
@@ -165,6 +166,8 @@ func poolStatus(pool *v1alpha1.IPPool, v ipam.Verdict, v4, v6 ipam.Counts, offen
 		switch {
 		case v.Deleted:
 			reason = v1alpha1.OffenderPoolDeleted
+		case o.leftOut:
+			reason = v1alpha1.OffenderBuggyIP
 		case slices.ContainsFunc(v.Overlaps, func(p ipam.Overlap) bool { return p.Contains(o.addr) }):
 			reason = v1alpha1.OffenderOverlap
 		}

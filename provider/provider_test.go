@@ -242,11 +242,26 @@ func TestPoolsInUse(t *testing.T) {
 	})
 }
 
+// An address in use that avoidBuggyIPs would leave out today is listed, and the counts add up.
+func TestAvoidBuggyIPsLater(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.controller()
+		w.pool("default", "192.0.2.0/31", "192.0.2.254/31")
+		w.service("a")
+		w.editPool("default", func(p *v1alpha1.IPPool) { p.Spec.AvoidBuggyIPs = true })
+		w.wantAddress("a", "192.0.2.0")
+		w.wantPool("default", "used 1 free 2 ready True", "192.0.2.0 shop/a AvoidBuggyIPs")
+	})
+}
+
 func (w *world) wantPool(name, want string, offenders ...string) {
 	w.Helper()
 	p, err := w.seamark.IPPools.Get(w.Context(), name, metav1.GetOptions{})
 	w.must(err)
 	got := fmt.Sprintf("used %d free %d", p.Status.Used, p.Status.Free)
+	if s := p.Status; s.Total != s.Used+s.Reserved+s.Free {
+		w.Errorf("pool %s: %d used, %d reserved and %d free are not %d in all", name, s.Used, s.Reserved, s.Free, s.Total)
+	}
 	if c := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.PoolReady); c != nil {
 		got += " ready " + string(c.Status)
 	}

@@ -297,11 +297,12 @@ type BGPAdvertisement struct {
 // IPPoolStatus is what the controller knows of a pool, and what nodes found in it that is theirs. Counts are of both
 // families together and capped at 2^63-1.
 type IPPoolStatus struct {
-	// Total is the number of addresses that the pool can give out, or has given out.
+	// Total is the number of addresses that the pool has given out or can give out: Used, Reserved and Free together.
 	//
 	// +optional
 	Total int64 `json:"total"`
-	// Used is the number of addresses that Services use, also those that the pool has lost since.
+	// Used is the number of addresses from the pool that Services use, also those that it would not give out any more: the
+	// offenders.
 	//
 	// +optional
 	Used int64 `json:"used"`
@@ -309,7 +310,7 @@ type IPPoolStatus struct {
 	//
 	// +optional
 	Reserved int64 `json:"reserved"`
-	// Free is the number of addresses that can be given out.
+	// Free is the number of addresses that the pool can give out now.
 	//
 	// +optional
 	Free int64 `json:"free"`
@@ -326,8 +327,9 @@ type IPPoolStatus struct {
 	// +optional
 	IPv6 *AddressCounts `json:"ipv6,omitempty"`
 
-	// Offenders are addresses that Services use although the pool would not give them out any more, the lowest first, at
-	// most 100. They keep working.
+	// Offenders are addresses from the pool that Services use although it would not give them out any more: because they are
+	// not among its addresses, are somebody else's as well or are left out by avoidBuggyIPs, or because the pool is being
+	// deleted or not valid. The lowest come first, at most 100. They keep working.
 	//
 	// +optional
 	// +listType=map
@@ -373,7 +375,7 @@ type PoolOffender struct {
 	//
 	// +optional
 	Services string `json:"services,omitempty"`
-	// Reason is NotInPool, Overlap or PoolDeleted.
+	// Reason is NotInPool, Overlap, AvoidBuggyIPs or PoolDeleted.
 	//
 	// +optional
 	Reason string `json:"reason,omitempty"`
@@ -383,6 +385,7 @@ type PoolOffender struct {
 const (
 	OffenderNotInPool   = "NotInPool"
 	OffenderOverlap     = "Overlap"
+	OffenderBuggyIP     = "AvoidBuggyIPs"
 	OffenderPoolDeleted = "PoolDeleted"
 )
 

@@ -66,7 +66,7 @@ type Refused struct {
 type pool struct {
 	Pool
 	spans []*span
-	total [2]int64 // IPv4, IPv6
+	total [2]int64 // IPv4, IPv6: how many it can give out if none is held
 	held  [2]int64 // claims on addresses that count in total
 }
 
@@ -79,7 +79,7 @@ type uses struct{ used, reserved int64 }
 
 // Counts counts a pool's addresses of one family. Each is capped at math.MaxInt64.
 type Counts struct {
-	// Total is how many it can give out if none is in use.
+	// Total is how many it has given out or can give out: all the others together.
 	Total int64
 	// Used and Reserved are the claims with and without Services that came from the pool, wherever they lie today, or lie in
 	// it and name none.
@@ -365,6 +365,13 @@ func (x *Index) PoolOf(a netip.Addr) string {
 	return ""
 }
 
+// Gives reports whether a pool gives out an address: it lies in it, is nobody else's, and is not left out by avoidBuggyIPs. That
+// it is in use, or the pool drains, does not matter.
+func (x *Index) Gives(pool string, a netip.Addr) bool {
+	s, ok := x.spanOf(a)
+	return ok && s.pool.Name == pool && s.usable(a)
+}
+
 // TakenBy says who else has the address of a pool; "": nobody.
 func (x *Index) TakenBy(a netip.Addr) string {
 	for _, t := range x.taken {
@@ -381,13 +388,16 @@ func (x *Index) CountsOf(name string) (ipv4, ipv6 Counts) {
 	var out [2]Counts
 	if p := x.byName[name]; p != nil {
 		for i := range out {
-			out[i].Total, out[i].Free = p.total[i], p.free(i)
+			out[i].Free = p.free(i)
 		}
 	}
 	if u := x.uses[name]; u != nil {
 		for i := range out {
 			out[i].Used, out[i].Reserved = u[i].used, u[i].reserved
 		}
+	}
+	for i := range out {
+		out[i].Total = addSaturating(out[i].Free, out[i].Used+out[i].Reserved)
 	}
 	return out[0], out[1]
 }

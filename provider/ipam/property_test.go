@@ -119,6 +119,9 @@ func (w *world) step() error {
 		if err := w.checkCounts(); err != nil {
 			return err
 		}
+		if err := w.checkGives(); err != nil {
+			return err
+		}
 	}
 	if w.clock%500 == 0 {
 		return w.checkRebuilt()
@@ -340,27 +343,35 @@ func (w *world) checkCounts() error {
 	}
 	for _, name := range poolNames {
 		var want [2]Counts
+		var all [2]map[netip.Addr]bool // what counts as the pool's
+		for i := range all {
+			all[i] = map[netip.Addr]bool{}
+		}
 		for a, c := range w.claims {
 			of := c.Pool
 			if at, inPool := w.at(a); of == "" && inPool {
 				of = at.pool.Name
 			}
-			switch n := &want[slot(cluster.FamilyOf(a))]; {
-			case of != name:
-			case len(c.Users) > 0:
-				n.Used++
-			default:
-				n.Reserved++
+			i := slot(cluster.FamilyOf(a))
+			if of != name {
+				continue
 			}
+			all[i][a] = true
+			want[i].Used += int64(number(len(c.Users) > 0))
+			want[i].Reserved += int64(number(len(c.Users) == 0))
 		}
 		for _, at := range w.places {
 			if at.pool.Name != name || at.leftOut() {
 				continue
 			}
-			n := &want[slot(cluster.FamilyOf(at.addr))]
-			n.Total++
-			_, claimed := w.claims[at.addr]
-			n.Free += int64(number(!claimed))
+			if _, claimed := w.claims[at.addr]; !claimed {
+				i := slot(cluster.FamilyOf(at.addr))
+				all[i][at.addr] = true
+				want[i].Free++
+			}
+		}
+		for i := range want {
+			want[i].Total = int64(len(all[i]))
 		}
 		if v4, v6 := w.x.CountsOf(name); v4 != want[0] || v6 != want[1] {
 			return fmt.Errorf("pool %s counts %+v %+v; want %+v %+v", name, v4, v6, want[0], want[1])
@@ -389,6 +400,21 @@ func (w *world) checkRebuilt() error {
 		a, b := w.x.Decide(r), x.Decide(r)
 		if !slices.Equal(a.Addresses, b.Addresses) || reasonOf(a.Problem) != reasonOf(b.Problem) || len(a.Changes) != len(b.Changes) {
 			return fmt.Errorf("%+v:\n%+v (%s)\nrebuilt in another order:\n%+v (%s)", r, a, textOf(a.Problem), b, textOf(b.Problem))
+		}
+	}
+	return nil
+}
+
+// checkGives asks of every address which pool gives it out.
+func (w *world) checkGives() error {
+	for _, block := range blocks {
+		for a := block.From(); block.Contains(a); a = a.Next() {
+			at, inPool := w.at(a)
+			for _, name := range poolNames {
+				if want := inPool && at.pool.Name == name && !at.leftOut(); w.x.Gives(name, a) != want {
+					return fmt.Errorf("pool %s gives %s: %t; want %t", name, a, !want, want)
+				}
+			}
 		}
 	}
 	return nil
