@@ -130,13 +130,15 @@ func (p *Provider) syncFinalizer(ctx context.Context, pool *v1alpha1.IPPool, use
 	return gone, nil
 }
 
-// poolUse returns a pool's counts and, the lowest first, the addresses in use that it would not give out any more.
+// poolUse returns a pool's counts and, the lowest first, the addresses in use or reserved for a Service that it would not give out
+// any more.
 func (a *allocator) poolUse(name string) (ipv4, ipv6 ipam.Counts, offenders []offender) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	ipv4, ipv6 = a.index.CountsOf(name)
 	for addr, c := range a.index.Claims() {
-		if c.Pool == name && len(c.Users) > 0 && !a.index.Gives(name, addr) {
+		kept := len(c.Users) > 0 || c.ReservedFor != cluster.Name{}
+		if c.Pool == name && kept && !a.index.Gives(name, addr) {
 			offenders = append(offenders, offender{addr, usersOf(*c), a.index.PoolOf(addr) == name})
 		}
 	}
@@ -199,7 +201,7 @@ func poolConditions(pool *v1alpha1.IPPool, v ipam.Verdict, offenders int) []meta
 		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, v1alpha1.PoolReasonDraining, "draining: nothing new is given out"
 	}
 	if offenders > 0 {
-		ready.Message += fmt.Sprintf("; %d of its addresses in use would not be given out any more and stay: see status.offenders", offenders)
+		ready.Message += fmt.Sprintf("; %d of its addresses in use or reserved would not be given out any more and stay: see status.offenders", offenders)
 	}
 	return []metav1.Condition{ready, overlaps}
 }

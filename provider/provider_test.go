@@ -242,6 +242,26 @@ func TestPoolsInUse(t *testing.T) {
 	})
 }
 
+// An address that waits for its Service and that the pool has lost meanwhile is listed, and its Service gets it again.
+func TestRetainedAndLost(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.controller()
+		w.pool("default", "192.0.2.0/30")
+		retain := func(p *v1alpha1.IPPool) { p.Spec.ReclaimPolicy = v1alpha1.ReclaimRetain }
+		w.editPool("default", retain)
+		w.service("a")
+		w.delete("a")
+		w.pool("default", "192.0.2.8/30")
+		w.editPool("default", retain)
+		w.wantPool("default", "used 0 free 4 ready True", "192.0.2.0  NotInPool")
+		w.service("b")
+		w.service("a")
+		w.wantAddress("b", "192.0.2.8")
+		w.wantAddress("a", "192.0.2.0")
+		w.wantPool("default", "used 2 free 3 ready True", "192.0.2.0 shop/a NotInPool")
+	})
+}
+
 // An address in use that avoidBuggyIPs would leave out today is listed, and the counts add up.
 func TestAvoidBuggyIPsLater(t *testing.T) {
 	inWorld(t, func(w *world) {

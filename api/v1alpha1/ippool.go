@@ -327,9 +327,9 @@ type IPPoolStatus struct {
 	// +optional
 	IPv6 *AddressCounts `json:"ipv6,omitempty"`
 
-	// Offenders are addresses from the pool that Services use although it would not give them out any more: because they are
-	// not among its addresses, are somebody else's as well or are left out by avoidBuggyIPs, or because the pool is being
-	// deleted or not valid. The lowest come first, at most 100. They keep working.
+	// Offenders are addresses from the pool that Services use, or that are kept for one, although the pool would not give them
+	// out any more: because they are not among its addresses, are somebody else's as well or are left out by avoidBuggyIPs, or
+	// because the pool is being deleted or not valid. The lowest come first, at most 100. They keep working.
 	//
 	// +optional
 	// +listType=map
@@ -367,11 +367,11 @@ type AddressCounts struct {
 	Free     int64 `json:"free"`
 }
 
-// PoolOffender is an address in use that the pool would not give out any more.
+// PoolOffender is an address in use, or kept for a Service, that the pool would not give out any more.
 type PoolOffender struct {
 	// +required
 	Address string `json:"address"`
-	// Services that use it, as "namespace/name,…".
+	// Services that use it, as "namespace/name,…"; empty while it is only kept for one.
 	//
 	// +optional
 	Services string `json:"services,omitempty"`

@@ -270,11 +270,24 @@ func (x *Index) take(r Request, a netip.Addr) (Change, *Problem) {
 	return Change{a, &Claim{Users: []User{{Service: r.Service}}, Pool: x.PoolOf(a)}}, nil
 }
 
-// reserved returns the lowest address of a family that is kept for the Service, in a pool that gives it out.
+// poolFor returns the pool that an address comes from if the Service gets it; nil: none gives it. An address that is kept for the
+// Service and has been lost to its pool is as good as one in use: it comes from the pool that had it, unless it is somebody's
+// today, or the Service is to leave what the pools would not give it.
+func (x *Index) poolFor(r Request, a netip.Addr) *pool {
+	if s, ok := x.spanOf(a); ok {
+		return s.pool
+	}
+	if c := x.claim(a); c.ReservedFor == r.Service && !r.Ask.Reassign && x.TakenBy(a) == "" {
+		return x.pool(c.Pool)
+	}
+	return nil
+}
+
+// reserved returns the lowest address of a family that is kept for the Service, if a pool gives it out.
 func (x *Index) reserved(r Request, f cluster.Family) (best netip.Addr, ok bool) {
 	for _, a := range x.reservations[r.Service] {
-		s, inPool := x.spanOf(a)
-		if !inPool || cluster.FamilyOf(a) != f || s.pool.Draining || r.Ask.Pool != "" && r.Ask.Pool != s.pool.Name {
+		p := x.poolFor(r, a)
+		if p == nil || cluster.FamilyOf(a) != f || p.Draining || r.Ask.Pool != "" && r.Ask.Pool != p.Name {
 			continue
 		}
 		if c := x.claim(a); len(c.Users) > 0 {
@@ -314,33 +327,33 @@ func (x *Index) named(r Request, a netip.Addr) (Change, *Problem) {
 	if held && len(c.Users) == 0 && !mine {
 		return Change{}, reservedForOthers(a, c.ReservedFor)
 	}
-	s, ok := x.spanOf(a)
+	from := x.poolFor(r, a)
 	switch {
-	case !ok && x.TakenBy(a) != "":
+	case from == nil && x.TakenBy(a) != "":
 		return Change{}, problem(AddressNotInPool, nil, "%s is not given out: it is %s: ask for another address", a, x.TakenBy(a))
-	case !ok:
+	case from == nil:
 		return Change{}, problem(AddressNotInPool, nil, "%s is in no IPPool%s: ask for another address, or add this one to a pool", a, x.andRefusedFor(r))
-	case r.Ask.Pool != "" && s.pool.Name != r.Ask.Pool:
-		return Change{}, problem(AddressNotInPool, []*pool{s.pool}, "%s is in IPPool %s, but the Service names IPPool %s: change one of the two", a, s.pool.Name, r.Ask.Pool)
-	case !s.usable(a) && !mine:
-		return Change{}, problem(AddressNotInPool, []*pool{s.pool}, "%s is left out of IPPool %s by avoidBuggyIPs: ask for another address", a, s.pool.Name)
-	case !mine && !s.pool.selects(r):
-		return Change{}, mismatch([]*pool{s.pool})
+	case r.Ask.Pool != "" && from.Name != r.Ask.Pool:
+		return Change{}, problem(AddressNotInPool, []*pool{from}, "%s is in IPPool %s, but the Service names IPPool %s: change one of the two", a, from.Name, r.Ask.Pool)
+	case !mine && !x.Gives(from.Name, a):
+		return Change{}, problem(AddressNotInPool, []*pool{from}, "%s is left out of IPPool %s by avoidBuggyIPs: ask for another address", a, from.Name)
+	case !mine && !from.selects(r):
+		return Change{}, mismatch([]*pool{from})
 	case c.uses(r.Service): // it is to leave what it would not get today: only this is left that could be wrong
-		return Change{}, cmp.Or(x.quarrel(r, a), draining([]*pool{s.pool}))
+		return Change{}, cmp.Or(x.quarrel(r, a), draining([]*pool{from}))
 	case len(c.Users) > 0:
 		joined, p := x.join(r, a, c)
 		if p != nil && p.Reason == SharingConflict {
 			p.Message += r.wayOut(a)
 		}
-		if p == nil && s.pool.Draining {
-			p = draining([]*pool{s.pool})
+		if p == nil && from.Draining {
+			p = draining([]*pool{from})
 		}
 		return Change{a, &joined}, p
-	case s.pool.Draining && !slices.Contains(r.Prefer, a):
-		return Change{}, draining([]*pool{s.pool})
+	case from.Draining && !slices.Contains(r.Prefer, a):
+		return Change{}, draining([]*pool{from})
 	}
-	c.Pool = s.pool.Name
+	c.Pool = from.Name
 	c.Users = []User{{Service: r.Service}}
 	return Change{a, &c}, nil
 }

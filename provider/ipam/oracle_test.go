@@ -93,6 +93,21 @@ func (o *oracle) at(a netip.Addr) (place, bool) {
 	return place{}, false
 }
 
+// placeFor is where an address comes from for a Service: the pool that gives it out, or, where it is reserved for the Service and no
+// pool has it, the one that had it when the Service used it.
+func (o *oracle) placeFor(r Request, a netip.Addr) (place, bool) {
+	if at, ok := o.at(a); ok {
+		return at, true
+	}
+	c := o.claims[a]
+	p, _ := o.pool(c.Pool)
+	isForeign := slices.ContainsFunc(o.pools, func(q writtenPool) bool { return o.gives(q.Name) && q.Contains(a) })
+	if r.Ask.Reassign || c.ReservedFor != r.Service || !o.gives(p.Name) || isForeign {
+		return place{}, false
+	}
+	return place{a, p}, true
+}
+
 // leftOut reports whether avoidBuggyIPs keeps the address back.
 func (at place) leftOut() bool {
 	if !at.pool.AvoidBuggyIPs || !at.addr.Is4() {
@@ -313,7 +328,14 @@ func (o *oracle) find(r Request, f cluster.Family, rest []cluster.Family, got ma
 		}
 	}
 	var options []option
-	for pos, at := range o.places {
+	places := slices.Clone(o.places)
+	for a := range o.claims {
+		_, inPool := o.at(a)
+		if at, ok := o.placeFor(r, a); ok && !inPool {
+			places = append(places, at)
+		}
+	}
+	for pos, at := range places {
 		if cluster.FamilyOf(at.addr) != f || r.Ask.Pool != "" && r.Ask.Pool != at.pool.Name {
 			continue
 		}
@@ -379,7 +401,7 @@ func (o *oracle) obstacles(r Request, a netip.Addr) *refusal {
 	var why []Reason
 	c, claimed := o.claims[a]
 	mine := claimed && c.ReservedFor == r.Service
-	at, inPool := o.at(a)
+	at, inPool := o.placeFor(r, a)
 	if claimed && len(c.Users) == 0 && !mine {
 		why = append(why, AddressTaken)
 	}
@@ -452,7 +474,7 @@ func (o *oracle) after(r Request, a netip.Addr) Claim {
 	case !claimed:
 		return Claim{Users: []User{{Service: r.Service}}, Pool: at.pool.Name}
 	case len(c.Users) == 0:
-		return Claim{Users: []User{{Service: r.Service}}, Pool: at.pool.Name, ReservedFor: c.ReservedFor}
+		return Claim{Users: []User{{Service: r.Service}}, Pool: cmp.Or(at.pool.Name, c.Pool), ReservedFor: c.ReservedFor}
 	case !stays && inPool:
 		c.Pool = at.pool.Name
 	}

@@ -80,7 +80,7 @@ func TestAgainstOracle(t *testing.T) {
 	if want := seeds * steps; all.counts["step"] != want {
 		t.Errorf("%d steps, want %d", all.counts["step"], want)
 	}
-	for _, what := range append(Reasons(), "granted", "family missing", "shared", "left one for another", "left", "retained", "two asked for", "reserved", "moved out of a conflict", "kept without a pool", "pool edited") {
+	for _, what := range append(Reasons(), "granted", "family missing", "shared", "left one for another", "left", "retained", "two asked for", "reserved", "moved out of a conflict", "came back to no pool", "kept without a pool", "pool edited") {
 		if all.counts[string(what)] < all.counts["step"]/2000 {
 			t.Errorf("%q came up only %d times: the test does not test it", what, all.counts[string(what)])
 		}
@@ -171,6 +171,9 @@ func (w *world) count(r Request, d Decision) {
 		before := w.claims[c.Addr]
 		leaves := before.uses(r.Service) && (c.Claim == nil || !c.Claim.uses(r.Service))
 		w.counts["moved out of a conflict"] += number(leaves && r.Ask.Reassign && w.quarrels(r, c.Addr))
+		_, inPool := w.at(c.Addr)
+		takes := c.Claim != nil && c.Claim.uses(r.Service) && !before.uses(r.Service)
+		w.counts["came back to no pool"] += number(takes && !inPool)
 		w.counts["reserved"] += number(c.Claim != nil && c.Claim.ReservedFor == r.Service)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"go4.org/netipx"
+
 	"github.com/seamark-io/seamark/cluster"
 )
 
@@ -207,6 +209,56 @@ func TestReservations(t *testing.T) {
 			}
 		})
 	}
+
+	t.Run("a pool that has lost what it retains", func(t *testing.T) {
+		lost := Claim{Pool: "p", ReservedFor: service("me")}
+		me := Request{Service: service("me"), Families: only4}
+		asks, moves, elsewhere := me, me, me
+		asks.Ask.Addresses = addrs("203.0.113.9")
+		moves.Ask.Reassign = true
+		elsewhere.Ask.Pool = "r"
+		another := Request{Service: service("another"), Families: only4, Ask: asks.Ask}
+		drains, r := Pool{Pool: p}, Pool{Pool: retaining}
+		drains.Draining = true
+		taken := Pool{Pool: poolOf(t, "p", "192.0.2.0/28", "203.0.113.0/28")}
+		taken.Taken = []Overlap{{IPRange: netipx.MustParseIPRange("203.0.113.8-203.0.113.15"), By: "somebody's"}}
+		for name, tt := range map[string]struct {
+			pools   []Pool
+			claim   Claim
+			request Request
+			want    string
+			reason  Reason
+		}{
+			"its Service comes back":      {[]Pool{{Pool: p}, r}, lost, me, "203.0.113.9", ""},
+			"and asks for it":             {[]Pool{{Pool: p}, r}, lost, asks, "203.0.113.9", ""},
+			"another asks for it":         {[]Pool{{Pool: p}, r}, lost, another, "", AddressTaken},
+			"it asks for what fits today": {[]Pool{{Pool: p}, r}, lost, moves, "192.0.2.0", ""},
+			"it asks for another pool":    {[]Pool{{Pool: p}, r}, lost, elsewhere, "198.51.100.0", ""},
+			"the pool drains":             {[]Pool{drains, r}, lost, asks, "", PoolDraining},
+			"the pool is gone":            {[]Pool{r}, lost, asks, "", AddressNotInPool},
+			"it is somebody's":            {[]Pool{taken, r}, lost, asks, "", AddressNotInPool},
+			"it never was a pool's":       {[]Pool{{Pool: p}, r}, Claim{ReservedFor: service("me")}, me, "192.0.2.0", ""},
+		} {
+			t.Run(name, func(t *testing.T) {
+				x := NewIndex()
+				x.SetPools(tt.pools, nil)
+				x.Hold(addr("203.0.113.9"), &tt.claim)
+				d := x.Decide(tt.request)
+				if !slices.Equal(d.Addresses, addrs(tt.want)) || reasonOf(d.Problem) != tt.reason {
+					t.Fatalf("got %v, %v; want %q, %q", d.Addresses, d.Problem, tt.want, tt.reason)
+				}
+				for _, c := range d.Changes {
+					x.Set(c)
+				}
+				if again := x.Decide(tt.request); len(again.Changes) > 0 {
+					t.Errorf("a second time is no no-op: %+v", again)
+				}
+				if c, _ := x.Claim(addr("203.0.113.9")); c.ReservedFor != service("me") || c.Pool != tt.claim.Pool {
+					t.Errorf("the reservation is now %+v", c)
+				}
+			})
+		}
+	})
 
 	t.Run("a pool that retains and is refused", func(t *testing.T) {
 		younger := Pool{Pool: poolOf(t, "younger", "198.51.100.0/24")}
