@@ -78,14 +78,15 @@ func selectorProblems(pool *v1alpha1.IPPool) error {
 	return errors.Join(problems...)
 }
 
-// syncPool keeps the finalizer and the status of a pool.
+// syncPool keeps the finalizer and the status of a pool. The finalizer comes first and does not wait for the counts to settle, nor
+// for the verdict on the pool: the status follows when the watch shows the finalizer.
 func (p *Provider) syncPool(ctx context.Context, name string) error {
 	pool, ok := get[*v1alpha1.IPPool](p.pools, name)
 	if !ok {
 		return nil
 	}
 	v4, v6, offenders := p.alloc.poolUse(name)
-	if gone, err := p.syncFinalizer(ctx, pool, v4.Used+v6.Used > 0); gone || err != nil {
+	if wrote, err := p.syncFinalizer(ctx, pool, v4.Used+v6.Used > 0); wrote || err != nil {
 		return err
 	}
 	status := poolStatus(pool, (*p.verdicts.Load())[name], v4, v6, offenders)
@@ -101,18 +102,21 @@ func (p *Provider) syncPool(ctx context.Context, name string) error {
 	})
 }
 
+// lacksPoolFinalizer reports whether a pool is to have the finalizer and has not.
+func lacksPoolFinalizer(pool *v1alpha1.IPPool) bool {
+	return pool.DeletionTimestamp == nil && !slices.Contains(pool.Finalizers, v1alpha1.PoolFinalizer)
+}
+
 // syncFinalizer puts the finalizer on a pool, and takes it off one that is to be deleted and not in use any more. It
-// reports whether the pool goes by that.
-func (p *Provider) syncFinalizer(ctx context.Context, pool *v1alpha1.IPPool, used bool) (gone bool, err error) {
+// reports whether it did, or the pool is gone.
+func (p *Provider) syncFinalizer(ctx context.Context, pool *v1alpha1.IPPool, used bool) (wrote bool, err error) {
 	finalizers := slices.Clone(pool.Finalizers)
 	has := slices.Contains(finalizers, v1alpha1.PoolFinalizer)
-	deleted := pool.DeletionTimestamp != nil
 	switch {
-	case !has && !deleted:
+	case lacksPoolFinalizer(pool):
 		finalizers = append(finalizers, v1alpha1.PoolFinalizer)
-	case has && deleted && !used:
+	case has && pool.DeletionTimestamp != nil && !used:
 		finalizers = slices.DeleteFunc(finalizers, func(f string) bool { return f == v1alpha1.PoolFinalizer })
-		gone = true
 	default:
 		return false, nil
 	}
@@ -125,9 +129,9 @@ func (p *Provider) syncFinalizer(ctx context.Context, pool *v1alpha1.IPPool, use
 		return true, nil
 	}
 	if err != nil {
-		return gone, fmt.Errorf("write the finalizer of IPPool %s: %w", pool.Name, err)
+		return false, fmt.Errorf("write the finalizer of IPPool %s: %w", pool.Name, err)
 	}
-	return gone, nil
+	return true, nil
 }
 
 // poolUse returns a pool's counts and, the lowest first, the addresses in use or reserved for a Service that it would not give out

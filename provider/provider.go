@@ -170,7 +170,11 @@ func (p *Provider) register() error {
 			if old == nil || old.Generation != pool.Generation || !slices.Equal(old.Status.NodeAddresses, pool.Status.NodeAddresses) {
 				notify(p.poolsChanged)
 			}
-			p.poolStatus.AddAfter(pool.Name, settlePool)
+			if lacksPoolFinalizer(pool) && (old == nil || old.UID != pool.UID) {
+				p.poolStatus.Add(pool.Name) // it gives out addresses from now on: until it has the finalizer, it can go with them
+			} else {
+				p.poolStatus.AddAfter(pool.Name, settlePool) // also one that somebody takes the finalizer off, again and again
+			}
 		},
 		deleted: func(*v1alpha1.IPPool) { notify(p.poolsChanged) },
 	})
