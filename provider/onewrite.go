@@ -97,7 +97,7 @@ func (c oneWriteServices) Patch(ctx context.Context, name string, pt types.Patch
 	svc, err = c.ServiceInterface.Patch(ctx, name, pt, data, opts, subresources...)
 	vips.Wait()
 	if err == nil && gives {
-		c.provider.Events.Event(svc, corev1.EventTypeNormal, reasonEnsured, "Ensured load balancer")
+		c.provider.ensured.write(c.provider, svc)
 	}
 	switch {
 	case written != nil: // it has been seen to
@@ -110,6 +110,7 @@ func (c oneWriteServices) Patch(ctx context.Context, name string, pt types.Patch
 		c.provider.succeeded(service)
 	}
 	if err == nil && removes {
+		c.provider.ensured.forget(service)
 		c.provider.cleared.put(service)
 	}
 	return svc, err
@@ -129,9 +130,6 @@ func (p *servicePatch) onlyClears() bool {
 	ingress, has := lb["ingress"]
 	return !p.removesFinalizer() && has && ingress == nil
 }
-
-// reasonEnsured is the stock controller's word for a Service that has its addresses.
-const reasonEnsured = "EnsuredLoadBalancer"
 
 // Events returns the client of the events of a namespace, without those that the stock controller makes at every try: that
 // something is about to be done, that the addresses are there before they are written (Patch tells), that a write has failed

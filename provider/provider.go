@@ -97,6 +97,7 @@ type Provider struct {
 	// again are Services to wake the stock controller for; retries says when, after writes that failed.
 	poolStatus, views, conditions, garbage, again *queue
 	retries                                       workqueue.TypedRateLimiter[string]
+	ensured                                       ensuredEvents
 
 	// verdicts on all pools, by name.
 	verdicts atomic.Pointer[map[string]ipam.Verdict]
@@ -140,6 +141,7 @@ func New(c Config) (*Provider, error) {
 	p.told.outcomes, p.told.given, p.told.failed = map[cluster.Name]outcome{}, map[cluster.Name]string{}, map[cluster.Name]string{}
 	p.cleared.set = map[cluster.Name]struct{}{}
 	p.retries = workqueue.NewTypedItemExponentialFailureRateLimiter[string](retryWrite, retryWriteLongest)
+	p.ensured = newEnsured()
 	p.poolStatus = newQueue("pools", c.Log, p.syncPool)
 	p.views = newQueue("views", c.Log, p.syncView)
 	p.conditions = newQueue("conditions", c.Log, p.syncCondition)

@@ -208,6 +208,36 @@ func TestWritesThatFail(t *testing.T) {
 	})
 }
 
+// Of many Services at once the first are told that they have their addresses, and some each second; all have the condition.
+func TestEventsOfABurst(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.controller()
+		w.pool("default", "192.0.2.0/24")
+		name := func(i int) string { return fmt.Sprintf("burst-%03d", i) }
+		const many = 2 * ensuredAtOnce
+		for i := range many {
+			w.create(name(i))
+		}
+		w.settle()
+		told := 0
+		for i := range many {
+			if len(w.eventsAbout(name(i))) > 0 {
+				w.wantEvents(name(i), "EnsuredLoadBalancer")
+				told++
+			}
+			if c := w.get(name(i)).Status.Conditions; len(c) != 1 || c[0].Status != metav1.ConditionTrue {
+				t.Errorf("%s: conditions %+v", name(i), c)
+			}
+		}
+		if told < ensuredAtOnce || told > ensuredAtOnce+2*ensuredASecond {
+			t.Errorf("%d of %d Services were told of, want %d", told, many, ensuredAtOnce)
+		}
+		time.Sleep(time.Minute)
+		w.service("later")
+		w.wantEvents("later", "EnsuredLoadBalancer")
+	})
+}
+
 // What was told before writes failed is not told again when that is over.
 func TestWaitsAfterWritesThatFail(t *testing.T) {
 	inWorld(t, func(w *world) {
