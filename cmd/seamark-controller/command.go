@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"runtime"
 	"strings"
 	"time"
@@ -101,6 +102,9 @@ func newCommand(ctx context.Context) (*cobra.Command, error) {
 		kube, err := preflightChecks(ctx, o)
 		if err != nil {
 			return err
+		}
+		if os.Getenv("GOGC") == "" { // who sets it knows what is wanted
+			go collectGarbage(ctx)
 		}
 		err = serve(cmd, args)
 		if election := o.Generic.LeaderElection; ctx.Err() != nil && election.LeaderElect {
