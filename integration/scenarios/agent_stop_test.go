@@ -36,6 +36,7 @@ func TestAgentPodDeleted(t *testing.T) {
 	vip := vips(svc)[0]
 	client, remote := on(t, "client"), on(t, "remote")
 	client.hears(vipPort(svc, vip, "http"), "hostname")
+	observed := client.observe(vips(svc)...)
 	for _, node := range nodes(t) {
 		t.Run(node.Name, func(t *testing.T) {
 			ns, node := &namespace{t, ns.name}, on(t, node.Name)
@@ -90,6 +91,7 @@ func TestAgentPodDeleted(t *testing.T) {
 		})
 	}
 	awaitHealthy(t)
+	observed.oneAtATime(mostly)
 }
 
 // A stop of the agent leaves what others rely on: the rules, by which Services go on working, and the cluster DNS address,

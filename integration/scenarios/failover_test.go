@@ -29,6 +29,7 @@ func TestOwnerLosesLink(t *testing.T) {
 	at := vipPort(svc, vip, "http")
 	client.hears(at, "hostname")
 	was := owner(t, vip)
+	observed := client.observe(vips(svc)...)
 	grace := cluster.Options().NodeGrace
 	if grace == 0 {
 		grace = kubernetesGrace
@@ -87,6 +88,7 @@ func TestOwnerLosesLink(t *testing.T) {
 	awaitHealthy(t)
 	client.hears(at, "hostname")
 	neighbourIsOwner(t, client, vip)
+	observed.oneAtATime(mostly)
 	routed(t, vip, allNodes()...)
 }
 

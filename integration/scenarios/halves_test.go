@@ -58,6 +58,7 @@ func TestTwoNodes(t *testing.T) {
 		return node
 	}
 	was := owner("one node answers", "")
+	observed := client.observe(vip)
 	must(l.Cut(ctx, was))
 	owner("the other node answers", was)
 	must(l.Heal(ctx, was))
@@ -75,6 +76,7 @@ func TestTwoNodes(t *testing.T) {
 	holds(t, 3*time.Second, "nobody answers", nobody)
 	must(l.Heal(ctx, now))
 	owner("one node answers when they hear each other, without an API server", "")
+	observed.oneAtATime(0.2) // nobody answers for a while
 	must(l.Thaw(ctx, "cp", "kube-apiserver"))
 	await(t, podLimit, "the client is answered", func(ctx context.Context) error {
 		_, err := client.get(ctx, at, "hostname")

@@ -37,6 +37,7 @@ func TestAgentKilled(t *testing.T) {
 	client := on(t, "client")
 	vip := vips(svc)[0]
 	client.hears(vipPort(svc, vip, "http"), "hostname")
+	observed := client.observe(vips(svc)...)
 	for _, node := range nodes(t) {
 		t.Run(node.Name, func(t *testing.T) {
 			node := on(t, node.Name)
@@ -78,6 +79,7 @@ func TestAgentKilled(t *testing.T) {
 		})
 	}
 	awaitHealthy(t)
+	observed.oneAtATime(mostly)
 	if now := vips(ns.service("web")); !slices.Equal(now, vips(svc)) {
 		t.Errorf("the addresses are %v, and were %v", now, vips(svc))
 	}

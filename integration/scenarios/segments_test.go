@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/seamark-io/seamark/integration/lab"
-	"github.com/seamark-io/seamark/integration/probe"
 )
 
 // answering returns the nodes of a lab that answer ARP requests for an address, one a second, that a host sends.
@@ -52,6 +51,7 @@ func TestOwnerLosesLinkWithoutAPIServer(t *testing.T) {
 	at := vipPort(svc, vip, "http")
 	client.hears(at, "hostname")
 	was := owner(t, vip)
+	observed := client.observe(vips(svc)...)
 	freeze(t, on(t, "cp"), "kube-apiserver")
 	if err := cluster.Cut(contextOf(t), was); err != nil {
 		t.Fatal(err)
@@ -66,6 +66,7 @@ func TestOwnerLosesLinkWithoutAPIServer(t *testing.T) {
 	thaw(t, on(t, "cp"), "kube-apiserver")
 	awaitHealthy(t)
 	neighbourIsOwner(t, client, vip)
+	observed.oneAtATime(mostly)
 }
 
 // The owner is cut off from the other nodes, and from nobody else: it falls silent, although clients reach it, since another
@@ -79,10 +80,7 @@ func TestOwnerCutOffFromNodes(t *testing.T) {
 	at := vipPort(svc, vip, "http")
 	client.hears(at, "hostname")
 	was := owner(t, vip)
-	observed := map[netip.Addr]func() probe.Answers{}
-	for _, a := range vips(svc) {
-		observed[a] = client.observe(a)
-	}
+	observed := client.observe(vips(svc)...)
 	others := slices.DeleteFunc(allNodes(), func(n string) bool { return n == was })
 	heal := func(ctx context.Context) (err error) {
 		for _, other := range others {
@@ -105,26 +103,9 @@ func TestOwnerCutOffFromNodes(t *testing.T) {
 	holds(t, 3*time.Second, "one node answers", func(ctx context.Context) error { return client.answersAlone(ctx, vip, "") })
 	neighbourIsOwner(t, client, vip)
 	// It moved once, and when all hear each other again it may move back.
-	for addr, answers := range observed {
-		if a := answers(); len(a) < 50 || a.Changes() > 2 {
+	for addr, a := range observed.oneAtATime(mostly) {
+		if a.Changes() > 2 {
 			t.Errorf("of %d answers for %s %d were of another node than the one before", len(a), addr, a.Changes())
 		}
-	}
-}
-
-// observe records who answers for an address, by ARP or NDP, until stop is called.
-func (h host) observe(a netip.Addr) (stop func() probe.Answers) {
-	ctx, cancel := context.WithCancel(h.t.Context())
-	done := make(chan probe.Answers, 1)
-	go func() {
-		answers, err := probe.Asker{From: h.netns(), Interface: "eth0", To: a, Every: 50 * time.Millisecond}.Run(ctx)
-		if err != nil {
-			h.t.Errorf("observe who answers for %s: %v", a, err)
-		}
-		done <- answers
-	}()
-	return func() probe.Answers {
-		cancel()
-		return <-done
 	}
 }
