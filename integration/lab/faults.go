@@ -77,39 +77,95 @@ func (l *Lab) CutBetween(ctx context.Context, a, b string) error {
 	if err != nil {
 		return err
 	}
-	return l.nft(ctx, "add element bridge lab cut "+pairs)
+	return l.nft(ctx, "add element bridge lab cut "+elements(both(pairs)))
 }
 
-// HealBetween undoes [Lab.CutBetween]; it does nothing if the two are not cut.
+// CutOneWay is [Lab.CutBetween] for the frames from one host to the other:
+// what the other sends arrives.
+func (l *Lab) CutOneWay(ctx context.Context, from, to string) error {
+	pairs, err := l.portPairs(from, to)
+	if err != nil {
+		return err
+	}
+	return l.nft(ctx, "add element bridge lab cut "+elements(pairs))
+}
+
+// LoseBetween makes the switch drop so many per cent of the frames between two
+// hosts, chosen at random, in place of an earlier percentage.
+func (l *Lab) LoseBetween(ctx context.Context, a, b string, percent int) error {
+	pairs, err := l.portPairs(a, b)
+	if err != nil {
+		return err
+	}
+	var commands strings.Builder
+	for _, p := range both(pairs) {
+		fmt.Fprintf(&commands, `add chain bridge lab %[1]s { type filter hook forward priority 0; }
+flush chain bridge lab %[1]s
+add rule bridge lab %[1]s iifname %[2]q oifname %[3]q numgen random mod 100 < %[4]d drop
+`, p.loss(), p.in, p.out, percent)
+	}
+	return l.nft(ctx, commands.String())
+}
+
+// HealBetween undoes [Lab.CutBetween], [Lab.CutOneWay] and [Lab.LoseBetween];
+// it does nothing if there is nothing between the two.
 func (l *Lab) HealBetween(ctx context.Context, a, b string) error {
 	pairs, err := l.portPairs(a, b)
 	if err != nil {
 		return err
 	}
 	// Adding first makes the removal of what is not there succeed.
-	return l.nft(ctx, "add element bridge lab cut "+pairs+"\ndelete element bridge lab cut "+pairs)
+	all := elements(both(pairs))
+	commands := "add element bridge lab cut " + all + "\ndelete element bridge lab cut " + all + "\n"
+	for _, p := range both(pairs) {
+		commands += fmt.Sprintf("add chain bridge lab %[1]s\nflush chain bridge lab %[1]s\ndelete chain bridge lab %[1]s\n", p.loss())
+	}
+	return l.nft(ctx, commands)
 }
 
-// portPairs returns, as elements of an nft set, the ports of two hosts on the
+// portPair are the ports of the switch by which frames come and go.
+type portPair struct{ in, out string }
+
+// loss is the name of the chain that drops some of the frames.
+func (p portPair) loss() string { return "loss-" + p.in + "-" + p.out }
+
+// portPairs returns the ports of frames from one host to another on the
 // segments that they share.
-func (l *Lab) portPairs(a, b string) (string, error) {
-	ha, errA := l.wired(a)
-	hb, errB := l.wired(b)
+func (l *Lab) portPairs(from, to string) ([]portPair, error) {
+	a, errA := l.wired(from)
+	b, errB := l.wired(to)
 	if err := errors.Join(errA, errB); err != nil {
-		return "", err
+		return nil, err
 	}
-	var pairs []string
-	for _, la := range ha.Links {
-		for _, lb := range hb.Links {
+	var pairs []portPair
+	for _, la := range a.Links {
+		for _, lb := range b.Links {
 			if la.Segment == lb.Segment && la.Port != lb.Port {
-				pairs = append(pairs, fmt.Sprintf("%q . %q, %q . %q", la.Port, lb.Port, lb.Port, la.Port))
+				pairs = append(pairs, portPair{la.Port, lb.Port})
 			}
 		}
 	}
 	if len(pairs) == 0 {
-		return "", fmt.Errorf("%s and %s have no segment in common", a, b)
+		return nil, fmt.Errorf("%s and %s have no segment in common", from, to)
 	}
-	return "{ " + strings.Join(pairs, ", ") + " }", nil
+	return pairs, nil
+}
+
+// both adds to each pair that of the other direction.
+func both(pairs []portPair) (out []portPair) {
+	for _, p := range pairs {
+		out = append(out, p, portPair{p.out, p.in})
+	}
+	return out
+}
+
+// elements returns pairs as elements of an nft set.
+func elements(pairs []portPair) string {
+	var out []string
+	for _, p := range pairs {
+		out = append(out, fmt.Sprintf("%q . %q", p.in, p.out))
+	}
+	return "{ " + strings.Join(out, ", ") + " }"
 }
 
 // wired returns a host that has cables: any but the switch.

@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -155,10 +156,58 @@ func testCuts(t *testing.T, l *Lab) {
 	check("node1 and client cut", map[[2]string]bool{n1client: false, n1router: true, n2client: true})
 	must(l.HealBetween(ctx, "client", "node1"))
 	must(l.HealBetween(ctx, "client", "node1"))
+	testLoss(t, l)
 	must(l.Cut(ctx, "router"))
 	check("router cut", map[[2]string]bool{n2client: true, n2remote: false})
 	must(l.Heal(ctx, "router"))
 	check("healed", map[[2]string]bool{n1client: true, n1router: true, n2remote: true})
+}
+
+// testLoss pings node1 from client: where one way is cut, what the other way carries still arrives; of what is lost in part, a part
+// arrives.
+func testLoss(t *testing.T, l *Lab) {
+	ctx := t.Context()
+	addr := l.plan.Host("node1").Addrs()[0].String()
+	const pings = 40
+	// ping returns how many echo requests the node got, and how many replies the client.
+	ping := func() (requests, replies int) {
+		t.Helper()
+		count := func(host, column string) (n int) {
+			out, err := l.hosts[host].Exec(ctx, "awk", "/^Icmp: [0-9]/ {print $"+column+"}", "/proc/net/snmp")
+			if _, scanErr := fmt.Sscan(out.Stdout, &n); err != nil || scanErr != nil {
+				t.Fatal(err, scanErr)
+			}
+			return n
+		}
+		const inEchos, inEchoReps = "10", "11"
+		requests, replies = -count("node1", inEchos), -count("client", inEchoReps)
+		_, _ = l.hosts["client"].Exec(ctx, "ping", "-q", "-n", fmt.Sprintf("-c%d", pings), "-i0.01", "-W1", addr)
+		return requests + count("node1", inEchos), replies + count("client", inEchoReps)
+	}
+	for _, tt := range []struct {
+		what              string
+		fault             func() error
+		requests, replies [2]int // at least, at most
+	}{
+		{"nothing is lost", func() error { return nil }, [2]int{pings, pings}, [2]int{pings, pings}},
+		{"node1 to client is cut", func() error { return l.CutOneWay(ctx, "node1", "client") }, [2]int{pings, pings}, [2]int{}},
+		{"client to node1 is cut", func() error { return l.CutOneWay(ctx, "client", "node1") }, [2]int{}, [2]int{}},
+		{"30 % are lost", func() error {
+			return errors.Join(l.LoseBetween(ctx, "node1", "client", 80), l.LoseBetween(ctx, "client", "node1", 30))
+		}, [2]int{pings * 3 / 8, pings - 1}, [2]int{pings / 8, pings * 7 / 8}},
+	} {
+		_, err := l.hosts["client"].Exec(ctx, "ping", "-n", "-c3", "-i0.3", "-W1", addr) // so that each has the other's neighbour entry
+		if err := errors.Join(err, tt.fault()); err != nil {
+			t.Fatalf("%s: %v", tt.what, err)
+		}
+		requests, replies := ping()
+		if requests < tt.requests[0] || requests > tt.requests[1] || replies < tt.replies[0] || replies > tt.replies[1] {
+			t.Errorf("%s: of %d pings %d arrived, and %d replies to them", tt.what, pings, requests, replies)
+		}
+		if err := l.HealBetween(ctx, "client", "node1"); err != nil {
+			t.Fatalf("%s: heal: %v", tt.what, err)
+		}
+	}
 }
 
 func testProcesses(t *testing.T, l *Lab) {

@@ -185,7 +185,11 @@ func TestPortPairs(t *testing.T) {
 		{"node1", "lan", "", "the switch itself"},
 		{"node1", "node9", "", `no host "node9"; it has: lan cp node1`},
 	} {
-		got, err := l.portPairs(test.a, test.b)
+		pairs, err := l.portPairs(test.a, test.b)
+		got := ""
+		if err == nil {
+			got = elements(both(pairs))
+		}
 		if got != test.want || test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)) {
 			t.Errorf("%s %s: got %s, %v; want %s %s", test.a, test.b, got, err, test.want, test.err)
 		}

@@ -124,21 +124,40 @@ func (a *app) logs() *cobra.Command {
 }
 
 func (a *app) cut() *cobra.Command {
-	return &cobra.Command{
+	var oneWay bool
+	var loss int
+	cmd := &cobra.Command{
 		Use:   "cut HOST [HOST]",
-		Short: "Pull the cable of a host, or drop everything between two",
+		Short: "Pull the cable of a host, or drop what is sent between two",
 		Long: `With one host the switch side of its links goes down: the host loses its carrier.
-With two the switch drops every frame between them; both reach all others.`,
+With two the switch drops every frame between them, or with --one-way those from the first to
+the second, or with --loss a share in both directions; both reach all others.`,
+		Example:           "  lab cut node1\n  lab cut --loss 20 node1 node2",
 		Args:              args(1, 2),
 		ValidArgsFunction: a.completeHosts(2),
-		RunE:              a.oneOrTwo((*lab.Lab).Cut, (*lab.Lab).CutBetween),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			two := (*lab.Lab).CutBetween
+			switch {
+			case (oneWay || loss > 0) && len(args) < 2:
+				return errors.New("--one-way and --loss are for what is between two hosts: name both")
+			case oneWay:
+				two = (*lab.Lab).CutOneWay
+			case loss > 0:
+				two = func(l *lab.Lab, ctx context.Context, a, b string) error { return l.LoseBetween(ctx, a, b, loss) }
+			}
+			return a.oneOrTwo((*lab.Lab).Cut, two)(cmd, args)
+		},
 	}
+	cmd.Flags().BoolVar(&oneWay, "one-way", false, "drop only what the first host sends to the second")
+	cmd.Flags().IntVar(&loss, "loss", 0, "drop so many per cent, chosen at random")
+	cmd.MarkFlagsMutuallyExclusive("one-way", "loss")
+	return cmd
 }
 
 func (a *app) heal() *cobra.Command {
 	return &cobra.Command{
 		Use:               "heal HOST [HOST]",
-		Short:             "Undo cut with the same arguments",
+		Short:             "Undo what cut did to the same hosts",
 		Args:              args(1, 2),
 		ValidArgsFunction: a.completeHosts(2),
 		RunE:              a.oneOrTwo((*lab.Lab).Heal, (*lab.Lab).HealBetween),
