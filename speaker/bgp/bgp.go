@@ -36,7 +36,9 @@ type Config struct {
 type Speaker struct {
 	log       *slog.Logger
 	leaveTime time.Duration
-	status    *statusBoard
+	// limitPause is the constant, but in tests.
+	limitPause time.Duration
+	status     *statusBoard
 	// poked is signalled when a session came to a state that asks for something to be done.
 	poked chan struct{}
 
@@ -69,7 +71,7 @@ type Speaker struct {
 // New returns a Speaker without sessions.
 func New(c Config) *Speaker {
 	return &Speaker{
-		log: c.Log, leaveTime: c.LeaveTime, status: newStatusBoard(), poked: make(chan struct{}, 1),
+		log: c.Log, leaveTime: c.LeaveTime, limitPause: limitPause, status: newStatusBoard(), poked: make(chan struct{}, 1),
 		peers: map[string]plan.Peer{}, open: map[string]bool{}, extended: map[string]bool{}, paths: map[netip.Addr]Path{},
 		tags: newTagger(), routes: map[netip.Prefix][]tag{},
 	}

@@ -158,7 +158,7 @@ func (s *Speaker) catchUp(ctx context.Context) {
 	for name, p := range s.peers {
 		agreed, limited := s.status.asks(addressOf(p))
 		if limited {
-			time.AfterFunc(limitPause, func() { s.reopen(p) })
+			time.AfterFunc(s.limitPause, func() { s.reopen(p) })
 		}
 		if agreed == s.extended[name] {
 			continue
