@@ -14,8 +14,9 @@ import (
 // kubernetesGrace is after how long Kubernetes calls a silent node NotReady, unless it is told otherwise.
 const kubernetesGrace = 50 * time.Second
 
-// takeover is far beyond what another node takes to announce an address, and far below what the cluster takes to notice.
-const takeover = 5 * time.Second
+// takeover is several times what heartbeats take to miss a node, and far below what the cluster takes to notice. Requests are sent on
+// real connections, a third of them to the pod of the lost node, so by chance some more may fail in a row.
+const takeover = time.Second
 
 // When the node that owns a VIP loses its link, another takes the VIP over, without waiting for the cluster to notice, and
 // clients are served again; every time, as soon as the pods of the lost node are endpoints no more. When the link is back, so
