@@ -29,7 +29,7 @@ const serveLimit = 3 * time.Second
 func (h host) answering(ctx context.Context, a netip.Addr) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 8*askEvery)
 	defer cancel()
-	answers, err := probe.Asker{From: h.netns(), Interface: "eth0", To: a, Every: askEvery}.Run(ctx)
+	answers, _, err := probe.Asker{From: h.netns(), Interface: "eth0", To: a, Every: askEvery}.Run(ctx)
 	var found []string
 	for _, n := range cluster.Plan().Nodes() {
 		for _, answer := range answers {

@@ -105,7 +105,7 @@ func TestOwnerCutOffFromNodes(t *testing.T) {
 	// It moved once, and when all hear each other again it may move back.
 	for addr, a := range observed.oneAtATime(mostly) {
 		if a.Changes() > 2 {
-			t.Errorf("of %d answers for %s %d were of another node than the one before", len(a), addr, a.Changes())
+			t.Errorf("of %d answers for %s %d were of another node than the one before", len(a.Answers), addr, a.Changes())
 		}
 	}
 }
