@@ -36,9 +36,10 @@ type Table struct {
 	Rows    [][]string `json:"rows"`
 }
 
-// Samples are single measurements, a value for each of the columns.
+// Samples are single measurements, a value for each of the columns. Where rows have names, these stand in the first column.
 type Samples struct {
 	Columns []string
+	Names   []string
 	Rows    [][]float64
 }
 
@@ -125,10 +126,13 @@ func (r Report) WriteJSON(w io.Writer) error {
 func (s Samples) WriteCSV(w io.Writer) error {
 	c := csv.NewWriter(w)
 	rows := [][]string{s.Columns}
-	for _, values := range s.Rows {
-		row := make([]string, len(values))
-		for i, v := range values {
-			row[i] = strconv.FormatFloat(v, 'f', 3, 64)
+	for i, values := range s.Rows {
+		var row []string
+		if s.Names != nil {
+			row = append(row, s.Names[i])
+		}
+		for _, v := range values {
+			row = append(row, strconv.FormatFloat(v, 'f', 3, 64))
 		}
 		rows = append(rows, row)
 	}

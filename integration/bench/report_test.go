@@ -97,3 +97,11 @@ func TestReportErr(t *testing.T) {
 		t.Errorf("all targets are met, but there is an error: %v", err)
 	}
 }
+
+func TestNamedSamples(t *testing.T) {
+	var got strings.Builder
+	s := Samples{Columns: []string{"measurement", "ms"}, Names: []string{"one", "other"}, Rows: [][]float64{{1}, {2.5}}}
+	if err := s.WriteCSV(&got); err != nil || got.String() != "measurement,ms\none,1.000\nother,2.500\n" {
+		t.Errorf("%q, %v", got.String(), err)
+	}
+}

@@ -15,6 +15,8 @@ import (
 	"github.com/seamark-io/seamark/speaker/internal/netlab"
 	"github.com/seamark-io/seamark/speaker/l2/packet"
 	"github.com/seamark-io/seamark/speaker/l2/respond"
+	"github.com/seamark-io/seamark/speaker/liveness"
+	live "github.com/seamark-io/seamark/speaker/liveness/segment"
 	"github.com/seamark-io/seamark/speaker/plan"
 )
 
@@ -53,14 +55,58 @@ func BenchmarkAnswer_10000_VIPs_10000_requests_a_second(b *testing.B) {
 	})
 	b.Run("seamark", func(b *testing.B) {
 		near, far := pair(b)
-		s := New(Config{Rate: 1, Burst: 1}) // it must not be the announcements that are measured
-		b.Cleanup(s.Close)
 		wanted := thousands(10000, far)
+		s := New(Config{Rate: 1, Burst: 1, Gate: held(b, wanted)}) // it must not be the announcements that are measured
+		b.Cleanup(s.Close)
 		if err := s.Set(b.Context(), wanted, plan.Neighbours{}); err != nil {
 			b.Fatal(err)
 		}
 		answer(b, near, wanted)
 	})
+}
+
+// leases is the gate that agents have: that of a segment.
+type leases struct{ *liveness.Leases }
+
+func (l leases) MayAnswer(a netip.Addr) bool { return l.Leases.MayAnswer(a, live.Now()) }
+
+// held returns the leases of a node that is alone on its segment and has the addresses, which are renewed while the benchmark runs.
+func held(b *testing.B, wanted []plan.L2) leases {
+	now := live.Now()
+	m, err := liveness.New(now.Add(-2*time.Second), liveness.Config{Segment: "10.0.0.0/8", Node: "n1", Incarnation: 1})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var wants []liveness.Want
+	for i := range wanted {
+		wants = append(wants, liveness.Want{Addr: wanted[i].Addr})
+	}
+	m.SetMembers(now.Add(-2*time.Second), []string{"n1"})
+	m.SetWanted(now.Add(-2*time.Second), wants)
+	for at := now.Add(-2 * time.Second); at < now; at = at.Add(20 * time.Millisecond) {
+		m.Tick(at)
+	}
+	done, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		ticker := time.NewTicker(20 * time.Millisecond)
+		defer ticker.Stop()
+		for {
+			m.Tick(live.Now())
+			select {
+			case <-done:
+				return
+			case <-ticker.C:
+			}
+		}
+	}()
+	b.Cleanup(func() {
+		close(done)
+		<-stopped
+	})
+	gate := leases{m.Leases()}
+	netlab.Eventually(b, "the node has the last address", func() bool { return gate.MayAnswer(wanted[len(wanted)-1].Addr) })
+	return gate
 }
 
 // answer asks for the addresses, in a scattered order, and reports how long the answers take.

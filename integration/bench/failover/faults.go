@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/seamark-io/seamark/integration/bench"
-	"github.com/seamark-io/seamark/integration/probe"
 )
 
 // worstBlackout is the target, in milliseconds.
@@ -23,6 +21,7 @@ const worstBlackout = 250
 
 // fault is something that is done to the owner of an address and undone, while a client sends.
 type fault struct {
+	// name is that of its samples.
 	name  string
 	title string
 	// host is where the client is; every is the time between its datagrams to each of the addresses.
@@ -36,94 +35,85 @@ type fault struct {
 	// Targets: 0: none. lossless: not a single datagram may be lost.
 	atMost   float64
 	lossless bool
-	// observed: who answers for the first address, by ARP or NDP, is observed; it may change twice in each fault: away and back.
-	observed bool
+	// moves is how often the first address may move in each fault, of which who answers for it, by ARP or NDP, is observed. 0: it is
+	// not observed.
+	moves int
 }
+
+// thereAndBack are the moves of an address whose owner is lost and comes back.
+const thereAndBack = 2
 
 // inflict does it as often as wanted, and reports.
 func (w *world) inflict(ctx context.Context, f fault) error {
-	flows, err := w.start(ctx, f.host, f.every, f.vips...)
-	if err != nil {
-		return err
-	}
-	defer func() { flows.end() }()
-	stop := func() (probe.Answers, error) { return nil, nil }
-	if f.observed {
-		stop = w.observe(ctx, f.vips[0])
-	}
-	defer func() { _, _ = stop() }()
 	var gaps []float64
+	var seen []observation
 	lostAll := 0
 	for i := range f.times {
-		// Streams anew each time: what one remembers grows.
-		flows.end()
-		began := time.Now()
-		if flows, err = w.start(ctx, f.host, f.every, f.vips...); err != nil {
-			return err
-		}
-		if err := flows.steady(ctx, w, began); err != nil {
-			return err
-		}
-		victim, err := f.victim(ctx)
+		gap, lost, o, err := w.inflictOnce(ctx, f, i)
 		if err != nil {
 			return err
 		}
-		hit := time.Now()
-		if err := f.do(ctx, victim); err != nil {
-			return err
-		}
-		if err := flows.steady(ctx, w, time.Now()); err != nil {
-			return fmt.Errorf("after the fault: %w", err)
-		}
-		first, _ := flows.worst(hit.Add(-100 * time.Millisecond))
-		end := time.Now()
-		if err := f.undo(ctx, victim); err != nil {
-			return err
-		}
-		if err := flows.steady(ctx, w, time.Now()); err != nil {
-			return fmt.Errorf("after the end of the fault: %w", err)
-		}
-		gap, lost := flows.worst(hit.Add(-100 * time.Millisecond))
 		ms := float64(gap.Microseconds()) / 1000
-		gaps, lostAll = append(gaps, ms), lostAll+lost
+		gaps, lostAll, seen = append(gaps, ms), lostAll+lost, append(seen, o)
 		w.sample(f.name, i, ms, lost)
-		second, _ := flows.worst(end)
-		w.log.printf("%s %d of %d: %s: no answer for %d ms, and %d ms after the end of the fault, %d lost", f.name, i+1, f.times, victim, first.Milliseconds(), second.Milliseconds(), lost)
-	}
-	if f.observed {
-		answers, err := stop()
-		if err != nil {
-			return err
+		for _, overlap := range o.overlaps {
+			w.log.printf("%s %d of %d: TWO OWNERS: %s", f.name, i+1, f.times, overlap)
 		}
-		w.figure(f.title+": changes of who answers for the address, for each fault", float64(answers.Changes())/float64(f.times), "changes", 2)
 	}
-	w.figure(f.title+": blackout, median", bench.Percentile(gaps, 50), "ms", 0)
-	w.figure(f.title+": blackout, worst", bench.Percentile(gaps, 100), "ms", f.atMost)
-	lost := bench.Figure{Name: f.title + ": datagrams lost, all together", Value: float64(lostAll), Unit: "datagrams"}
+	title := fmt.Sprintf("%s, %d times", f.title, f.times)
+	if f.moves > 0 {
+		w.report.Figures = append(w.report.Figures, observed(title, seen, f.moves)...)
+	}
+	w.figure(title+": blackout, median", bench.Percentile(gaps, 50), "ms", 0)
+	w.figure(title+": blackout, worst", bench.Percentile(gaps, 100), "ms", f.atMost)
+	lost := bench.Figure{Name: title + ": datagrams lost, all together", Value: float64(lostAll), Unit: "datagrams"}
 	if f.lossless {
-		lost.AtMost = 0.5 // that is none
+		lost.AtMost = none
 	}
 	w.report.Figures = append(w.report.Figures, lost)
 	return nil
 }
 
-// observe records who answers for an address until it is stopped.
-func (w *world) observe(ctx context.Context, vip netip.Addr) (stop func() (probe.Answers, error)) {
-	type result struct {
-		answers probe.Answers
-		err     error
+// inflictOnce does it and undoes it, with streams and an observer of its own: what they remember grows.
+func (w *world) inflictOnce(ctx context.Context, f fault, i int) (gap time.Duration, lost int, seen observation, err error) {
+	began := time.Now()
+	flows, err := w.start(ctx, f.host, f.every, f.vips...)
+	if err != nil {
+		return 0, 0, seen, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan result, 1)
-	go func() {
-		answers, err := probe.Asker{From: w.namespaceOf("client"), Interface: "eth0", To: vip, Every: 20 * time.Millisecond}.Run(ctx)
-		done <- result{answers, err}
-	}()
-	return sync.OnceValues(func() (probe.Answers, error) {
-		cancel()
-		r := <-done
-		return r.answers, r.err
-	})
+	defer flows.end()
+	stop := func() (observation, error) { return observation{}, nil }
+	if f.moves > 0 {
+		stop = w.observe(ctx, f.vips[0])
+	}
+	defer func() { _, _ = stop() }()
+	if err := flows.steady(ctx, w, began); err != nil {
+		return 0, 0, seen, err
+	}
+	victim, err := f.victim(ctx)
+	if err != nil {
+		return 0, 0, seen, err
+	}
+	hit := time.Now()
+	if err := f.do(ctx, victim); err != nil {
+		return 0, 0, seen, err
+	}
+	if err := flows.steady(ctx, w, time.Now()); err != nil {
+		return 0, 0, seen, fmt.Errorf("after the fault: %w", err)
+	}
+	first, _ := flows.worst(hit.Add(-100 * time.Millisecond))
+	end := time.Now()
+	if err := f.undo(ctx, victim); err != nil {
+		return 0, 0, seen, err
+	}
+	if err := flows.steady(ctx, w, time.Now()); err != nil {
+		return 0, 0, seen, fmt.Errorf("after the end of the fault: %w", err)
+	}
+	gap, lost = flows.worst(hit.Add(-100 * time.Millisecond))
+	second, _ := flows.worst(end)
+	w.log.printf("%s %d of %d: %s: no answer for %d ms, and %d ms after the end of the fault, %d lost", f.name, i+1, f.times, victim, first.Milliseconds(), second.Milliseconds(), lost)
+	seen, err = stop()
+	return gap, lost, seen, err
 }
 
 func (w *world) figure(name string, value float64, unit string, atMost float64) {
@@ -131,13 +121,9 @@ func (w *world) figure(name string, value float64, unit string, atMost float64) 
 }
 
 func (w *world) sample(name string, i int, ms float64, lost int) {
-	row := -1.0
-	for n, m := range Names() {
-		if m == name {
-			row = float64(n)
-		}
-	}
-	w.report.Samples.Rows = append(w.report.Samples.Rows, []float64{row, float64(i), ms, float64(lost)})
+	samples := &w.report.Samples
+	samples.Names = append(samples.Names, name)
+	samples.Rows = append(samples.Rows, []float64{float64(i), ms, float64(lost)})
 }
 
 // ownerOf has the owner of an address for victim.
@@ -181,7 +167,7 @@ func (w *world) cutOwner(ctx context.Context, vips []netip.Addr, family int) err
 		name: []string{"link4", "link6"}[family], title: fmt.Sprintf("owner's link cut, one address, IPv%d", 4+2*family),
 		host: "client", every: time.Millisecond, vips: vips[family : family+1],
 		victim: w.ownerOf(vips[family]), do: w.cut, undo: w.heal,
-		times: w.options.Repetitions, atMost: worstBlackout, observed: true,
+		times: w.options.Repetitions, atMost: worstBlackout, moves: thereAndBack,
 	})
 }
 
@@ -193,7 +179,7 @@ func (w *world) killAgent(ctx context.Context) error {
 		victim: w.ownerOf(w.one[0]),
 		do:     func(ctx context.Context, node string) error { return w.lab.Kill(ctx, node, agent) },
 		undo:   w.replaceAgent,
-		times:  max(w.options.Repetitions/3, 1), lossless: true, observed: true,
+		times:  w.options.Repetitions, lossless: true, moves: thereAndBack,
 	})
 }
 
@@ -209,7 +195,7 @@ func (w *world) freezeAgent(ctx context.Context) error {
 			return sleep(ctx, 10*time.Second)
 		},
 		undo:  func(ctx context.Context, node string) error { return w.lab.Thaw(ctx, node, agent) },
-		times: max(w.options.Repetitions/3, 1), atMost: worstBlackout, observed: true,
+		times: w.options.Repetitions, atMost: worstBlackout, moves: thereAndBack,
 	})
 }
 
@@ -226,8 +212,9 @@ func (w *world) restartAgents(ctx context.Context) error {
 			}
 			return nil
 		},
-		undo:  func(context.Context, string) error { return nil },
-		times: max(w.options.Repetitions/10, 1), lossless: true,
+		undo: func(context.Context, string) error { return nil },
+		// Those of the two nodes that may have the address are restarted.
+		times: max(w.options.Repetitions/10, 1), lossless: true, moves: 2 * thereAndBack,
 	})
 }
 
@@ -250,7 +237,7 @@ func (w *world) drainOwner(ctx context.Context) error {
 			})
 		},
 		undo:  func(ctx context.Context, node string) error { return w.exclude(ctx, node, "null") },
-		times: max(w.options.Repetitions/3, 1), lossless: true, observed: true,
+		times: w.options.Repetitions, lossless: true, moves: thereAndBack,
 	})
 }
 

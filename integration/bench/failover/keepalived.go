@@ -21,21 +21,22 @@ const keepalivedVIP = "10.77.0.251"
 // Seamark's heartbeats, which is the fastest that is sane for it (VRRP version 3; a backup waits for three).
 func (w *world) keepalived(ctx context.Context) error {
 	for _, c := range []struct {
+		name     string
 		title    string
 		interval string
 		times    int
 	}{
-		{"keepalived, advert_int 0.05, owner's link cut", "0.05", w.options.Repetitions},
-		{"keepalived, default advert_int 1, owner's link cut", "1", max(w.options.Repetitions/3, 1)},
+		{"keepalived-fast", "keepalived, advert_int 0.05, owner's link cut", "0.05", w.options.Repetitions},
+		{"keepalived-default", "keepalived, default advert_int 1, owner's link cut", "1", max(w.options.Repetitions/3, 1)},
 	} {
-		if err := w.keepalivedAt(ctx, c.title, c.interval, c.times); err != nil {
+		if err := w.keepalivedAt(ctx, c.name, c.title, c.interval, c.times); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (w *world) keepalivedAt(ctx context.Context, title, interval string, times int) (err error) {
+func (w *world) keepalivedAt(ctx context.Context, name, title, interval string, times int) (err error) {
 	dir, err := os.MkdirTemp("", "keepalived")
 	if err != nil {
 		return err
@@ -58,7 +59,7 @@ func (w *world) keepalivedAt(ctx context.Context, title, interval string, times 
 		return err
 	}
 	return w.inflict(ctx, fault{
-		name: "keepalived", title: title, host: "client", every: time.Millisecond, vips: []netip.Addr{vip},
+		name: name, title: title, host: "client", every: time.Millisecond, vips: []netip.Addr{vip},
 		victim: w.ownerOf(vip), do: w.cut, undo: w.heal, times: times,
 	})
 }

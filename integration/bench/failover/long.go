@@ -24,7 +24,7 @@ func (w *world) withoutAPI(ctx context.Context) error {
 			name: "api", title: fmt.Sprintf("API server gone for %s, then owner's link cut", w.options.Outage),
 			host: "client", every: time.Millisecond, vips: w.one[:1],
 			victim: w.ownerOf(w.one[0]), do: w.cut, undo: w.heal,
-			times: max(w.options.Repetitions/10, 1), atMost: worstBlackout, observed: true,
+			times: max(w.options.Repetitions/10, 1), atMost: worstBlackout, moves: thereAndBack,
 		})
 	}
 	if err != nil {
@@ -64,11 +64,20 @@ func (w *world) busy(ctx context.Context) error {
 	end := w.observe(ctx, w.one[0])
 	w.log.printf("all processors are busy for %s, with two processes each", w.options.Busy)
 	err = sleep(ctx, w.options.Busy)
-	answers, observeErr := end()
+	seen, observeErr := end()
 	if err := errors.Join(err, observeErr); err != nil {
 		return err
 	}
-	w.figure(fmt.Sprintf("all processors busy for %s: takeovers", w.options.Busy), float64(answers.Changes()), "takeovers", 0.5)
+	for _, overlap := range seen.overlaps {
+		w.log.printf("busy: TWO OWNERS: %s", overlap)
+	}
+	title := fmt.Sprintf("all processors busy for %s", w.options.Busy)
+	w.figure(title+": takeovers", float64(seen.changes), "takeovers", none)
+	for _, f := range observed(title, []observation{seen}, 0) {
+		if f.AtMost > 0 { // takeovers have their figure
+			w.report.Figures = append(w.report.Figures, f)
+		}
+	}
 	return nil
 }
 

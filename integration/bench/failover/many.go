@@ -44,10 +44,10 @@ func (w *world) cutMany(ctx context.Context) error {
 			}
 		}
 		err := w.inflict(ctx, fault{
-			name: "many", title: fmt.Sprintf("owner's link cut, %d addresses, %s", n, name),
+			name: []string{"many4", "many6"}[family], title: fmt.Sprintf("owner's link cut, %d addresses, %s", n, name),
 			host: "client", every: sampled * time.Millisecond, vips: some,
 			victim: w.ownerOf(some[0]), do: w.cut, undo: w.heal,
-			times: max(w.options.Repetitions/3, 1), atMost: worstBlackout,
+			times: max(w.options.Repetitions/3, 1), atMost: worstBlackout, moves: thereAndBack,
 		})
 		if err != nil {
 			return err

@@ -57,14 +57,14 @@ func (w *world) cutRoutes(ctx context.Context) error {
 		}
 		some = append(some, addrs...)
 	}
-	if err := w.cutRoutesTo(ctx, fmt.Sprintf("%d routes", 2*n), some, n, n); err != nil {
+	if err := w.cutRoutesTo(ctx, "routes", fmt.Sprintf("%d routes", 2*n), some, n, n); err != nil {
 		return err
 	}
 
 	if err := w.lab.Apply(ctx, routesPool(fmt.Sprintf("aggregationLength: %d, aggregationLengthV6: %d", aggregate4, aggregate6))); err != nil {
 		return err
 	}
-	return w.cutRoutesTo(ctx, fmt.Sprintf("%d addresses in routes of /%d and /%d", 2*n, aggregate4, aggregate6), some,
+	return w.cutRoutesTo(ctx, "routes-aggregated", fmt.Sprintf("%d addresses in routes of /%d and /%d", 2*n, aggregate4, aggregate6), some,
 		prefixes(n, 32-aggregate4), prefixes(n, 128-aggregate6))
 }
 
@@ -72,7 +72,7 @@ func (w *world) cutRoutes(ctx context.Context) error {
 func prefixes(n, bits int) int { return (n + 1<<bits - 1) >> bits }
 
 // cutRoutesTo does so once the router has as many routes of both families by way of each node.
-func (w *world) cutRoutesTo(ctx context.Context, what string, vips []netip.Addr, ipv4, ipv6 int) error {
+func (w *world) cutRoutesTo(ctx context.Context, name, what string, vips []netip.Addr, ipv4, ipv6 int) error {
 	routed := func(ctx context.Context, node string) error {
 		return w.until(ctx, 10*time.Minute, fmt.Sprintf("the router has %d and %d routes by way of %s", ipv4, ipv6, node), func(ctx context.Context) error {
 			if err := sleep(ctx, time.Second); err != nil { // to count thousands is work
@@ -91,7 +91,7 @@ func (w *world) cutRoutesTo(ctx context.Context, what string, vips []netip.Addr,
 		}
 	}
 	return w.inflict(ctx, fault{
-		name: "routes", title: "node's link cut, from behind the router, BFD 3 × 50 ms, " + what,
+		name: name, title: "node's link cut, from behind the router, BFD 3 × 50 ms, " + what,
 		host: "remote", every: sampled * time.Millisecond, vips: vips,
 		victim: inTurn("node2", "node3"), do: w.cut, undo: w.healUntil(routed),
 		times: max(w.options.Repetitions/3, 1), atMost: worstBlackout,

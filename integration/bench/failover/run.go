@@ -76,7 +76,7 @@ func Names() (out []string) {
 // Run measures in a lab that it makes and takes down.
 func Run(ctx context.Context, o Options) (r bench.Report, err error) {
 	log := &progress{w: o.Log, start: time.Now()}
-	r = bench.Report{Title: "The speaker: failover", Samples: bench.Samples{Columns: []string{"measurement", "repetition", "blackout_ms", "lost"}}}
+	r = bench.Report{Title: "The speaker: failover", Samples: bench.Samples{Columns: []string{"measurement", "repetition", "ms", "lost"}}}
 	source, err := bench.Checkout(ctx)
 	if err != nil {
 		return r, err

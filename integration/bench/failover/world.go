@@ -40,7 +40,8 @@ type world struct {
 	one []netip.Addr
 }
 
-// manifest: the pool is announced by ARP and NDP from the nodes but home, and by BGP with BFD from all.
+// manifest: the pool is announced by ARP and NDP from the nodes but home, and by BGP with BFD from all; beyond is announced by BGP
+// only, and is not of the LAN.
 const manifest = `
 apiVersion: v1
 kind: Namespace
@@ -55,6 +56,14 @@ spec:
     arp:
       nodeSelector: {matchExpressions: [{key: kubernetes.io/hostname, operator: NotIn, values: [node1]}]}
     bgp: {}
+---
+apiVersion: seamark.io/v1alpha1
+kind: IPPool
+metadata: {name: beyond}
+spec:
+  addresses: [203.0.113.0/24]
+  autoAssign: false
+  announce: {bgp: {}}
 ---
 apiVersion: seamark.io/v1alpha1
 kind: IPPool
