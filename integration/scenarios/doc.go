@@ -18,7 +18,7 @@
 //
 // # Files
 //
-// main_test.go makes or opens the lab. namespace_test.go, await_test.go, hosts_test.go, services_test.go, seamark_test.go,
-// provider_controller_test.go, provider_objects_test.go and dump_test.go are the words that the scenarios are written in;
+// main_test.go makes or opens the lab. namespace_test.go, await_test.go, hosts_test.go, observe_test.go, services_test.go,
+// seamark_test.go, provider_controller_test.go, provider_objects_test.go and dump_test.go are the words that the scenarios are written in;
 // testdata/ has the manifests, under the names that introductions to Services use. Every other file is a subject.
 package scenarios
