@@ -223,7 +223,7 @@ func TestConfig(t *testing.T) {
 
 // The reply path asks without allocating, and knows nothing of addresses that are not wanted.
 func TestLeases(t *testing.T) {
-	w := cluster(t, 1, 3, 1, Fence)
+	w := launch(t, 1, 3, 1, Fence)
 	w.run(time.Second)
 	n := w.nodes[w.owners(w.vips[0])[0]]
 	l := n.m.Leases()

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// cluster starts nodes that all know each other, and lets them settle.
-func cluster(t *testing.T, seed uint64, nodes, vips int, policy Policy) *world {
+// launch starts nodes that all know each other, and lets them settle.
+func launch(t *testing.T, seed uint64, nodes, vips int, policy Policy) *world {
 	t.Helper()
 	w := newWorld(seed, nodes, vips, policy)
 	if testing.Verbose() && *simSeed != 0 {
@@ -39,7 +39,7 @@ func (w *world) mustHold(t *testing.T, what string) {
 func TestStart(t *testing.T) {
 	for _, nodes := range []int{1, 2, 3, 5, 9} {
 		t.Run(fmt.Sprint(nodes), func(t *testing.T) {
-			w := cluster(t, 1, nodes, 6, Fence)
+			w := launch(t, 1, nodes, 6, Fence)
 			w.run(600 * time.Millisecond)
 			w.mustHold(t, "started")
 		})
@@ -60,18 +60,19 @@ func TestFailoverTime(t *testing.T) {
 		{name: "frozen", do: func(_ *world, n *node) { n.pause(10 * time.Second) }},
 		{name: "cut off", do: func(w *world, n *node) {
 			for i := range w.nodes {
-				w.cut[n.index][i], w.cut[i][n.index] = true, true
+				w.cutOff(n.index, i, true)
+				w.cutOff(i, n.index, true)
 			}
 		}},
 		{name: "mute", do: func(w *world, n *node) {
 			for i := range w.nodes {
-				w.cut[n.index][i] = true
+				w.cutOff(n.index, i, true)
 			}
 		}},
 		// It is heard to claim until it lets go, an interval after its lease has run out.
 		{name: "deaf", bound: 250 * time.Millisecond, do: func(w *world, n *node) {
 			for i := range w.nodes {
-				w.cut[i][n.index] = true
+				w.cutOff(i, n.index, true)
 			}
 		}},
 	} {
@@ -79,7 +80,7 @@ func TestFailoverTime(t *testing.T) {
 			var worst, sum time.Duration
 			const runs = 200
 			for seed := uint64(1); seed <= runs; seed++ {
-				w := cluster(t, seed, 3, 3, Fence)
+				w := launch(t, seed, 3, 3, Fence)
 				w.run(time.Second + time.Duration(seed)*time.Millisecond)
 				w.mustHold(t, "before")
 				owner := w.owners(w.vips[0])[0]
@@ -126,7 +127,7 @@ func (w *world) until(limit time.Duration, ok func() bool) time.Duration {
 func TestHandover(t *testing.T) {
 	var worst time.Duration
 	for seed := uint64(1); seed <= 100; seed++ {
-		w := cluster(t, seed, 3, 1, Fence)
+		w := launch(t, seed, 3, 1, Fence)
 		vip := w.vips[0]
 		for _, n := range w.nodes {
 			n.fixed = []netip.Addr{}
@@ -170,7 +171,7 @@ func TestNoFalseTakeover(t *testing.T) {
 	for _, loss := range []float64{0.01, 0.05} {
 		lapses, moves := 0, 0
 		for seed := uint64(1); seed <= 20; seed++ {
-			w := cluster(t, seed, 3, 3, Fence)
+			w := launch(t, seed, 3, 3, Fence)
 			w.run(time.Second)
 			w.mustHold(t, "before")
 			w.loss = loss
@@ -195,7 +196,7 @@ func TestNoFalseTakeover(t *testing.T) {
 // What was announced while a node could not be heard may not have reached everybody: the holder is told to announce anew.
 func TestHealsAreAnnounced(t *testing.T) {
 	for seed := range uint64(10) {
-		w := cluster(t, seed, 3, 1, Fence)
+		w := launch(t, seed, 3, 1, Fence)
 		w.run(time.Second)
 		owner := w.owners(w.vips[0])[0]
 		other := (owner + 1) % 3
@@ -227,7 +228,7 @@ func TestHealsAreAnnounced(t *testing.T) {
 
 // A large segment has few acceptors, and works the same.
 func TestLargeSegment(t *testing.T) {
-	w := cluster(t, 5, 40, 20, Fence)
+	w := launch(t, 5, 40, 20, Fence)
 	w.run(time.Second)
 	w.mustHold(t, "started")
 	acceptors := 0

@@ -82,18 +82,18 @@ func (w *world) fault(kind int, end time.Duration) func() {
 		5: func() { // one way, one link
 			to := w.nodes[r.IntN(len(w.nodes))]
 			w.log("%v from %s to %s nothing gets through", time.Duration(w.now), n.name, to.name)
-			w.cut[n.index][to.index] = true
+			w.cutOff(n.index, to.index, true)
 		},
 		6: func() { // one way, one node
 			w.log("%v nobody hears %s", time.Duration(w.now), n.name)
 			for i := range w.nodes {
-				w.cut[n.index][i] = true
+				w.cutOff(n.index, i, true)
 			}
 		},
 		7: func() {
 			w.log("%v %s hears nobody", time.Duration(w.now), n.name)
 			for i := range w.nodes {
-				w.cut[i][n.index] = true
+				w.cutOff(i, n.index, true)
 			}
 		},
 		partition: func() { // which heals
@@ -108,7 +108,7 @@ func (w *world) fault(kind int, end time.Duration) func() {
 		9: func() { // links fail and come back at random, in one direction each
 			for range 2 * len(w.nodes) {
 				a, b := r.IntN(len(w.nodes)), r.IntN(len(w.nodes))
-				w.cut[a][b] = !w.cut[a][b]
+				w.cutOff(a, b, !w.cut[a][b])
 			}
 		},
 		10: func() { // the API is stale here: this node wants what others have, or nothing
@@ -129,7 +129,7 @@ func (w *world) split(side []bool, cut bool) {
 	for a := range w.nodes {
 		for b := range w.nodes {
 			if side[a] != side[b] {
-				w.cut[a][b] = cut
+				w.cutOff(a, b, cut)
 			}
 		}
 	}
@@ -142,8 +142,8 @@ func (w *world) heal() {
 	}
 	w.log("%v everything is healed", time.Duration(w.now))
 	w.loss, w.disorder = 0, false
+	w.join()
 	for _, n := range w.nodes {
-		clear(w.cut[n.index])
 		n.fixed, n.stale = nil, false
 		switch {
 		case n.m == nil:
@@ -173,25 +173,30 @@ func (w *world) heal() {
 }
 
 // TestChaos is the main test of safety: thousands of small disasters, in each of which at most one node answers for an
-// address at any moment, wherever the nodes are, and one does once all is well.
+// address at any moment, wherever the nodes are, and one does whenever one can.
 func TestChaos(t *testing.T) {
+	simulate(t, *simSeeds, func(seed uint64, log func(string, ...any)) *world { return scenario(seed, mutant{}, log) })
+}
+
+// simulate runs a kind of scenario with so many seeds, or with the one to replay.
+func simulate(t *testing.T, seeds int, run func(seed uint64, log func(string, ...any)) *world) {
+	t.Helper()
 	if *simSeed != 0 {
-		for _, v := range scenario(*simSeed, mutant{}, t.Logf).violations {
+		for _, v := range run(*simSeed, t.Logf).violations {
 			t.Error(v)
 		}
 		return
 	}
-	seeds := *simSeeds
 	if testing.Short() {
 		seeds /= 20
 	}
-	failed := explore(seeds, func(seed uint64) []string { return scenario(seed, mutant{}, nil).violations })
+	failed := explore(seeds, func(seed uint64) []string { return run(seed, nil).violations })
 	for i, f := range failed {
 		if i == 10 {
 			t.Errorf("and %d more", len(failed)-i)
 			break
 		}
-		t.Errorf("%s\nto see it: go test ./speaker/liveness -run TestChaos -v -sim.seed %d", strings.Join(f.what, "\n"), f.seed)
+		t.Errorf("%s\nto see it: go test ./speaker/liveness -run '^%s$' -v -sim.seed %d", strings.Join(f.what, "\n"), t.Name(), f.seed)
 	}
 }
 

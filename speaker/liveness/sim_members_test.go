@@ -3,7 +3,6 @@ package liveness
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -121,8 +120,8 @@ func (w *world) healMembers(member []bool, final []string) {
 	}
 	w.log("%v everything is healed, members are %v", time.Duration(w.now), final)
 	w.loss, w.disorder = 0, false
+	w.join()
 	for i, n := range w.nodes {
-		clear(w.cut[n.index])
 		n.fixed = nil
 		if !member[i] {
 			continue
@@ -156,36 +155,15 @@ func (w *world) healMembers(member []bool, final []string) {
 
 // TestChangingMembers: neither do two answer while nodes differ about who the members are.
 func TestChangingMembers(t *testing.T) {
-	if *simSeed != 0 {
-		for _, v := range changing(*simSeed, mutant{}, t.Logf).violations {
-			t.Error(v)
-		}
-		return
-	}
-	seeds := *simSeeds / 3
-	if testing.Short() {
-		seeds /= 20
-	}
 	var gaps atomic.Int64
-	run := func(seed uint64) []string {
-		w := changing(seed, mutant{}, nil)
+	simulate(t, *simSeeds/3, func(seed uint64, log func(string, ...any)) *world {
+		w := changing(seed, mutant{}, log)
 		if w.gaps > 0 {
 			gaps.Add(1)
 		}
-		return w.violations
-	}
-	failed := explore(seeds, run)
-	t.Logf("%d of %d seeds ended with strangers", gaps.Load(), seeds)
-	if int(gaps.Load()) > 1+seeds/200 {
-		t.Error("that is more than one in 200")
-	}
-	for i, f := range failed {
-		if i == 10 {
-			t.Error("and more")
-			break
-		}
-		t.Errorf("%s\nto see it: go test ./speaker/liveness -run TestChangingMembers -v -sim.seed %d", strings.Join(f.what, "\n"), f.seed)
-	}
+		return w
+	})
+	t.Logf("%d seeds ended with strangers", gaps.Load())
 }
 
 // TestChangingMembersMutants: forgetting that others may go by other members must be noticed.

@@ -2,13 +2,11 @@ package liveness
 
 import (
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"net/netip"
-	"slices"
 	"time"
 
-	"github.com/seamark-io/seamark/speaker/elect"
+	"github.com/seamark-io/seamark/cluster"
 )
 
 // The simulator runs Members, the code of production, over a network and clocks of its own. All that happens follows from
@@ -22,13 +20,20 @@ type world struct {
 	count int
 	nodes []*node
 	vips  []netip.Addr
-	// cut says from whom to whom nothing gets through.
-	cut [][]bool
+	ids   []AddressID // of vips
+	// cut says from whom to whom nothing gets through, since when that is so or not.
+	cut   [][]bool
+	since [][]int64
 	// loss of frames, between 0 and 1, and whether some come twice or late.
 	loss     float64
 	disorder bool
 	// lock is the segment's, nil if there is none.
 	lock *lock
+
+	// snap is what the API has besides the members.
+	snap *cluster.Snapshot
+	// lag is how long a node takes to decide anew at most.
+	lag time.Duration
 
 	// version is that of the members in the API.
 	version int
@@ -39,8 +44,14 @@ type world struct {
 	violations []string
 	// starved: the violation is that nobody answers.
 	starved bool
-	// calm is when nodes with the policy Serve have heard of each other after parts of the segment were joined.
-	calm int64
+	// touched are the nodes whose state this event may have changed; stirred: links, so that all count.
+	touched []*node
+	stirred bool
+	// served is until when each address is or was answered for, lookAt when it is to be looked whether one is for too long.
+	served []int64
+	lookAt int64
+	// trace is a hash of all that has happened.
+	trace uint64
 	// gaps counts moments in which two nodes answered that belong to strangers.
 	gaps int
 	log  func(format string, args ...any)
@@ -59,13 +70,6 @@ type mutant struct {
 	noDeadline bool
 	// slow release: the reply path answers for that long after the address was let go.
 	slowRelease time.Duration
-}
-
-// lock is a Lease object: one node has it until a time that all see on their own clocks.
-type lock struct {
-	holder int
-	until  int64
-	term   time.Duration
 }
 
 type node struct {
@@ -87,11 +91,18 @@ type node struct {
 	// fixed is a set of addresses that this node wants whatever the others do; nil: it goes by elect.
 	fixed  []netip.Addr
 	policy Policy
-	wanted []netip.Addr
+	wanted []Want
 	config Config
-	// let is until when a mutant's reply path answers for an address that was let go, held what it held at the last look.
-	let  map[netip.Addr]int64
-	held map[netip.Addr]bool
+	// deciding: a decision is on its way. tie is what the last one was told, plans are those made by the key of what they follow from.
+	deciding, tie bool
+	plans         map[string][]Want
+	key           []byte
+	// since is when the node was last disturbed: it started, woke up, or the members changed for it.
+	since      int64
+	electorate uint64
+	client     client
+	// let is until when a mutant's reply path answers for an address that was let go.
+	let map[netip.Addr]int64
 	// knew are the electorates that the process ever reckoned with.
 	knew map[uint64]bool
 }
@@ -104,15 +115,16 @@ func newWorld(seed uint64, nodes, vips int, policy Policy) *world {
 	w := &world{rand: rand.New(rand.NewPCG(seed, 7)), log: func(string, ...any) {}}
 	a := netip.MustParseAddr("192.0.2.1")
 	for range vips {
-		w.vips, a = append(w.vips, a), a.Next()
+		w.vips, w.ids, a = append(w.vips, a), append(w.ids, AddressOf(a)), a.Next()
 	}
 	for i := range nodes {
 		w.nodes = append(w.nodes, &node{
 			w: w, index: i, name: fmt.Sprintf("node%d", i), rate: 1, policy: policy,
-			offset: w.rand.Int64N(1e15), let: map[netip.Addr]int64{}, held: map[netip.Addr]bool{},
+			offset: w.rand.Int64N(1e15), let: map[netip.Addr]int64{}, plans: map[string][]Want{},
 		})
-		w.cut = append(w.cut, make([]bool, nodes))
+		w.cut, w.since = append(w.cut, make([]bool, nodes)), append(w.since, make([]int64, nodes))
 	}
+	w.served = make([]int64, vips)
 	return w
 }
 
@@ -137,6 +149,7 @@ func (w *world) run(until time.Duration) {
 	for len(w.queue) > 0 && w.queue[0].at <= int64(until) && len(w.violations) == 0 {
 		e := w.queue.pop()
 		w.now = e.at
+		w.note(uint64(e.at) ^ uint64(e.order)<<48)
 		e.do()
 		w.check()
 	}
@@ -156,6 +169,7 @@ func (n *node) start() {
 		n.w.mutant.born(m)
 	}
 	n.m, n.wanted, n.inbox, n.steady, n.paused, n.due = m, nil, nil, nil, false, 0
+	n.deciding, n.tie, n.client, n.since = false, false, client{}, n.w.now
 	n.knew = map[uint64]bool{}
 	n.m.SetMembers(n.clock(), n.members)
 	n.turn()
@@ -165,7 +179,6 @@ func (n *node) crash() {
 	n.w.log("%v %s crashes", time.Duration(n.w.now), n.name)
 	n.m, n.inbox, n.steady, n.paused = nil, nil, nil, false
 	clear(n.let)
-	clear(n.held)
 }
 
 // pause stops the process, or the machine, for a while. Frames wait, as many as the socket takes.
@@ -181,7 +194,8 @@ func (n *node) pause(d time.Duration) {
 			return
 		}
 		n.w.log("%v %s wakes up", time.Duration(n.w.now), n.name)
-		n.paused = false
+		n.paused, n.since = false, n.w.now
+		n.w.touch(n)
 		n.w.check() // before it has noticed anything
 		// The timer or the socket may come first.
 		if n.w.rand.IntN(2) == 0 {
@@ -210,6 +224,7 @@ func (n *node) api(members []string, version int) {
 }
 
 func (n *node) step() {
+	n.w.touch(n)
 	if n.w.mutant.stepped != nil {
 		n.w.mutant.stepped(n.m)
 	}
@@ -289,6 +304,10 @@ func (n *node) turn() {
 }
 
 func (n *node) schedule() {
+	electorate := n.m.elect.current.Hash ^ uint64(len(n.m.elect.others))
+	if electorate != n.electorate {
+		n.electorate, n.since = electorate, n.w.now
+	}
 	n.knew[n.m.elect.current.Hash] = true
 	for _, o := range n.m.elect.others {
 		n.knew[o.Hash] = true
@@ -312,8 +331,9 @@ func (w *world) send(from *node, o *Outgoing) {
 	if w.mutant.sent != nil {
 		w.mutant.sent(&o.Heartbeat)
 	}
+	w.note(uint64(o.From) ^ uint64(o.Seq))
 	for _, to := range w.nodes {
-		if to == from || w.cut[from.index][to.index] || w.rand.Float64() < w.loss {
+		if to == from || o.To == ToAcceptors && to.m != nil && to.m.selfSlot < 0 || w.cut[from.index][to.index] || w.rand.Float64() < w.loss {
 			continue
 		}
 		copies := 1
@@ -328,182 +348,6 @@ func (w *world) send(from *node, o *Outgoing) {
 			w.after(delay, func() { to.receive(o) })
 		}
 	}
-}
-
-// decide is the node's owner decision: elect among the living, and let go of what a better node waits for.
-func (n *node) decide() {
-	if !n.m.Changed() {
-		return
-	}
-	v := n.m.View()
-	n.checkHolders(v)
-	alive := v.Alive()
-	var wanted []netip.Addr
-	for _, vip := range n.w.vips {
-		want := slices.Contains(n.fixed, vip)
-		if n.fixed == nil {
-			av, _ := v.Address(vip)
-			want = elect.Owner(vip, alive) == n.name ||
-				av.State == Holding && (av.Contender == "" || !slices.Contains(alive, av.Contender))
-		}
-		if want {
-			wanted = append(wanted, vip)
-		}
-	}
-	if slices.Equal(wanted, n.wanted) {
-		return
-	}
-	for _, vip := range n.wanted {
-		if n.w.mutant.slowRelease > 0 && !slices.Contains(wanted, vip) && n.m.Leases().MayAnswer(vip, n.clock()) {
-			n.let[vip] = n.w.now + int64(n.w.mutant.slowRelease)
-		}
-	}
-	n.wanted = wanted
-	n.w.log("%v %s wants %v, alive %v", time.Duration(n.w.now), n.name, wanted, alive)
-	var wants []Want
-	for _, a := range wanted {
-		wants = append(wants, Want{a, n.policy})
-	}
-	n.step()
-	n.m.SetWanted(n.clock(), wants)
-}
-
-// checkHolders compares the View, which has its holders from earlier ones where nothing has changed, with the seats.
-func (n *node) checkHolders(v *View) {
-	want := map[AddressID]string{}
-	for id, s := range n.m.seats.at {
-		if s.holder != 0 && n.m.selfSlot >= 0 {
-			want[id] = n.m.names[s.holder]
-		}
-	}
-	if !maps.Equal(v.Holders, want) {
-		n.w.violations = append(n.w.violations, fmt.Sprintf("%v: the View of %s has the holders %v, which are %v", time.Duration(n.w.now), n.name, v.Holders, want))
-	}
-}
-
-// answers says whether the node's reply path would answer at this moment.
-func (n *node) answers(vip netip.Addr) bool {
-	if n.m == nil || n.paused {
-		return false
-	}
-	now := n.m.Leases().MayAnswer(vip, n.clock())
-	if n.w.mutant.noDeadline {
-		// It trusts what the core thought when it ran last.
-		o := n.m.own[AddressOf(vip)]
-		return o != nil && o.held
-	}
-	return now || n.let[vip] > n.w.now
-}
-
-// owners are the indices of the nodes that answer.
-func (w *world) owners(vip netip.Addr) []int {
-	var out []int
-	for i, n := range w.nodes {
-		if n.answers(vip) {
-			out = append(out, i)
-		}
-	}
-	return out
-}
-
-// check is the invariant: at most one node answers for an address.
-func (w *world) check() {
-	for _, n := range w.nodes {
-		if n.m != nil && n.m.view != nil && !n.m.changed && n.m.view.Majority != n.m.base.held {
-			w.violations = append(w.violations, fmt.Sprintf("%v: %s does not know that it has a majority, or that it has none", time.Duration(w.now), n.name))
-			return
-		}
-	}
-	for _, vip := range w.vips {
-		first := -1
-		for i, n := range w.nodes {
-			if !n.answers(vip) {
-				continue
-			}
-			if first < 0 {
-				first = i
-				continue
-			}
-			if n.policy == Serve && (!w.connected(first, i) || w.now < w.calm) {
-				continue
-			}
-			if w.strangers(w.nodes[first], n) {
-				w.gaps++
-				continue
-			}
-			w.violations = append(w.violations, fmt.Sprintf("%v: %s and %s both answer for %s", time.Duration(w.now), w.nodes[first].name, n.name, vip))
-			return
-		}
-	}
-}
-
-// strangers says whether two owners are in the one situation that the protocol does not cover: they go by different
-// members, the processes on one side have never heard of the members that the other side goes by, and neither side hears
-// the other. New nodes came, or all old ones restarted, while those who stayed neither heard of it from the API nor hear
-// them on the segment.
-func (w *world) strangers(a, b *node) bool {
-	if a.m.elect.current.Hash == b.m.elect.current.Hash {
-		return false
-	}
-	sides := [2][]*node{w.company(a), w.company(b)}
-	for _, x := range sides[0] {
-		for _, y := range sides[1] {
-			if x == y || x.m.hears(y.m.self) || y.m.hears(x.m.self) {
-				return false
-			}
-		}
-	}
-	never := func(side []*node, hash uint64) bool {
-		return !slices.ContainsFunc(side, func(n *node) bool { return n.knew[hash] })
-	}
-	return never(sides[0], b.m.elect.current.Hash) || never(sides[1], a.m.elect.current.Hash)
-}
-
-// company is a node and those that it hears.
-func (w *world) company(a *node) []*node {
-	out := []*node{a}
-	for _, n := range w.nodes {
-		if n.m != nil && n != a && a.m.hears(n.m.self) {
-			out = append(out, n)
-		}
-	}
-	return out
-}
-
-// connected says whether there is any way from one node to the other, over nodes and in whatever direction, so that a
-// client may hear both.
-func (w *world) connected(a, b int) bool {
-	seen := make([]bool, len(w.nodes))
-	seen[a] = true
-	for stack := []int{a}; len(stack) > 0; {
-		x := stack[len(stack)-1]
-		stack = stack[:len(stack)-1]
-		for y := range w.nodes {
-			if !seen[y] && (!w.cut[x][y] || !w.cut[y][x]) {
-				seen[y] = true
-				stack = append(stack, y)
-			}
-		}
-	}
-	return seen[b]
-}
-
-// renewLock has one node that runs hold the lock, and another take it when it has expired.
-func (w *world) renewLock(every time.Duration) {
-	l := w.lock
-	if w.now >= l.until || w.nodes[l.holder].m == nil || w.nodes[l.holder].paused {
-		if w.now >= l.until {
-			l.holder = w.rand.IntN(len(w.nodes))
-		}
-	}
-	if n := w.nodes[l.holder]; n.m != nil && !n.paused {
-		l.until = w.now + int64(l.term)
-		n.step()
-		n.m.LockedUntil(n.clock(), n.clock().Add(l.term*97/100))
-		n.decide()
-		n.turn()
-	}
-	w.after(every, func() { w.renewLock(every) })
 }
 
 // event is something that happens at a time.
