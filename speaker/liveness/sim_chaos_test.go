@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -207,6 +208,7 @@ type failure struct {
 
 // explore runs seeds from 1 on all processors, and returns those that fail, the lowest first.
 func explore(seeds int, run func(seed uint64) []string) []failure {
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // worlds are small, and soon gone
 	var next atomic.Uint64
 	var mu sync.Mutex
 	var failed []failure

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"go4.org/netipx"
@@ -92,9 +93,16 @@ func (n *node) decideNow() {
 	n.m.SetWanted(n.clock(), wants)
 }
 
-// plan returns what plan.Build has the node want. It is a function of what the key is made of: Build is asked once.
+// plans are what plan.Build has a node want, by all that it follows from: it takes as long as the rest of the simulation together,
+// and finds the same again and again.
+var plans struct {
+	sync.RWMutex
+	made map[string][]Want
+}
+
+// plan returns what plan.Build has the node want.
 func (n *node) plan(v *View) []Want {
-	key := n.key[:0]
+	key := append(n.key[:0], byte(n.policy), byte(len(n.w.nodes)), byte(len(n.w.vips)), byte(n.index))
 	for i := range v.Nodes {
 		alive := byte(0)
 		if v.Nodes[i].Alive && !v.Nodes[i].Draining {
@@ -112,7 +120,9 @@ func (n *node) plan(v *View) []Want {
 		key = append(append(key, av.Contender...), ';')
 	}
 	n.key = key
-	wants, known := n.plans[string(key)]
+	plans.RLock()
+	wants, known := plans.made[string(key)]
+	plans.RUnlock()
 	if known {
 		return wants
 	}
@@ -126,7 +136,12 @@ func (n *node) plan(v *View) []Want {
 		}
 		wants = append(wants, Want{l.Addr, policy})
 	}
-	n.plans[string(key)] = wants
+	plans.Lock()
+	defer plans.Unlock()
+	if len(plans.made) > 1<<16 || plans.made == nil {
+		plans.made = map[string][]Want{}
+	}
+	plans.made[string(key)] = wants
 	return wants
 }
 

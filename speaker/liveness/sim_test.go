@@ -93,9 +93,8 @@ type node struct {
 	policy Policy
 	wanted []Want
 	config Config
-	// deciding: a decision is on its way. tie is what the last one was told, plans are those made by the key of what they follow from.
+	// deciding: a decision is on its way. tie is what the last one was told. key is reused.
 	deciding, tie bool
-	plans         map[string][]Want
 	key           []byte
 	// since is when the node was last disturbed: it started, woke up, or the members changed for it.
 	since      int64
@@ -120,7 +119,7 @@ func newWorld(seed uint64, nodes, vips int, policy Policy) *world {
 	for i := range nodes {
 		w.nodes = append(w.nodes, &node{
 			w: w, index: i, name: fmt.Sprintf("node%d", i), rate: 1, policy: policy,
-			offset: w.rand.Int64N(1e15), let: map[netip.Addr]int64{}, plans: map[string][]Want{},
+			offset: w.rand.Int64N(1e15), let: map[netip.Addr]int64{},
 		})
 		w.cut, w.since = append(w.cut, make([]bool, nodes)), append(w.since, make([]int64, nodes))
 	}
