@@ -41,7 +41,8 @@ func (m *Member) beat(now Time, regular bool) []Outgoing {
 
 // unacknowledged returns the versions of claims and verdicts from which on they must be sent, for some peer lacks them. One
 // that does not move on is waited for longer each time, and longer still if it is not heard: it may hear this node all the
-// same.
+// same. Without a majority this node may be the deaf one, whom the others hear and wait for: then it repeats what it let go of
+// as often as to those it hears.
 func (m *Member) unacknowledged(now Time) (claims, verdicts uint32) {
 	claims, verdicts = m.claims.version, m.verdicts.version
 	for _, p := range m.order {
@@ -54,7 +55,7 @@ func (m *Member) unacknowledged(now Time) (claims, verdicts uint32) {
 			continue
 		}
 		longest := time.Second
-		if p.silent {
+		if p.silent && m.base.held {
 			longest = 8 * time.Second
 		}
 		if p.resendGap = min(max(2*p.resendGap, m.cfg.Interval/2), longest); p.resendGap > m.cfg.Interval {

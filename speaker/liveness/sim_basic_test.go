@@ -193,6 +193,34 @@ func TestNoFalseTakeover(t *testing.T) {
 	}
 }
 
+// A node that hears nobody lets go of its claims, and says so, to an acceptor that is stopped and does not learn of it. It says so
+// again soon enough when the acceptor is back: till then this one stands by the grant, and a majority may lack its vote.
+func TestReleaseIsRepeatedToTheSilent(t *testing.T) {
+	var worst time.Duration
+	for seed := uint64(1); seed <= 50; seed++ {
+		w := launch(t, seed, 3, 1, Fence)
+		w.run(time.Second)
+		w.mustHold(t, "before")
+		owner := w.owners(w.vips[0])[0]
+		stopped := w.nodes[(owner+1)%3]
+		stopped.pause(20*time.Second + time.Duration(w.rand.IntN(8000))*time.Millisecond)
+		w.run(10 * time.Second) // its socket is full
+		for i := range w.nodes {
+			w.cutOff(i, owner, true)
+		}
+		w.until(30*time.Second, func() bool { return !stopped.paused })
+		gap := w.until(20*time.Second, func() bool { return len(w.owners(w.vips[0])) == 1 })
+		worst = max(worst, gap)
+		for _, v := range w.violations {
+			t.Fatalf("seed %d: %s", seed, v)
+		}
+	}
+	t.Logf("taken over after %v at worst", worst)
+	if worst > 1200*time.Millisecond {
+		t.Error("that is more than a second and some round trips")
+	}
+}
+
 // What was announced while a node could not be heard may not have reached everybody: the holder is told to announce anew.
 func TestHealsAreAnnounced(t *testing.T) {
 	for seed := range uint64(10) {

@@ -3,6 +3,7 @@ package liveness
 import (
 	"flag"
 	"fmt"
+	"math"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -21,6 +22,13 @@ var (
 // settleBound is within which an owner must exist after the last fault: the patience of a claim that gets nowhere, its
 // back-off, and the quiet of a node that has just started.
 const settleBound = 2 * time.Second
+
+// longSeeds is of how many seeds one has pauses of up to longestPause.
+const (
+	longSeeds     = 8
+	shortestPause = 200 * time.Millisecond
+	longestPause  = 30 * time.Second
+)
 
 // scenario makes a world from a seed, with faults in it, and runs it.
 func scenario(seed uint64, mutant mutant, log func(string, ...any)) *world {
@@ -46,8 +54,14 @@ func scenario(seed uint64, mutant mutant, log func(string, ...any)) *world {
 		}
 		w.after(time.Duration(r.IntN(200))*time.Millisecond, n.start)
 	}
-	w.log("%d nodes, %d addresses, loss %v, disorder %v", nodes, vips, w.loss, w.disorder)
+	if r.IntN(2) == 0 {
+		w.lag = time.Duration(1+r.IntN(20)) * time.Millisecond
+	}
+	w.log("%d nodes, %d addresses, loss %v, disorder %v, decisions take %v", nodes, vips, w.loss, w.disorder, w.lag)
 	end := time.Duration(1000+r.IntN(1500)) * time.Millisecond
+	if seed%longSeeds == 0 {
+		end += w.longPauses()
+	}
 	for range 1 + r.IntN(6) {
 		at := 400*time.Millisecond + time.Duration(r.Int64N(int64(end-400*time.Millisecond)))
 		w.at(int64(at), w.fault(1+r.IntN(faults-1), end))
@@ -55,6 +69,19 @@ func scenario(seed uint64, mutant mutant, log func(string, ...any)) *world {
 	w.run(end)
 	w.heal()
 	return w
+}
+
+// longPauses has some nodes stop for a long time, one after the other or at once, and returns when the last has woken up.
+func (w *world) longPauses() time.Duration {
+	var last time.Duration
+	for range 1 + w.rand.IntN(3) {
+		n := w.nodes[w.rand.IntN(len(w.nodes))]
+		at := 400*time.Millisecond + time.Duration(w.rand.IntN(2000))*time.Millisecond
+		lasts := time.Duration(float64(shortestPause) * math.Pow(float64(longestPause)/float64(shortestPause), w.rand.Float64()))
+		w.at(int64(at), func() { n.pause(lasts) })
+		last = max(last, at+lasts)
+	}
+	return last
 }
 
 // faults is the number of kinds of faults, from 1.
@@ -107,6 +134,7 @@ func (w *world) fault(kind int, end time.Duration) func() {
 			w.after(lasts, func() { w.log("%v healed", time.Duration(w.now)); w.split(side, false) })
 		},
 		9: func() { // links fail and come back at random, in one direction each
+			w.log("%v links fail and come back", time.Duration(w.now))
 			for range 2 * len(w.nodes) {
 				a, b := r.IntN(len(w.nodes)), r.IntN(len(w.nodes))
 				w.cutOff(a, b, !w.cut[a][b])
@@ -142,7 +170,7 @@ func (w *world) heal() {
 		return
 	}
 	w.log("%v everything is healed", time.Duration(w.now))
-	w.loss, w.disorder = 0, false
+	w.loss, w.lossSince, w.disorder = 0, w.now, false
 	w.join()
 	for _, n := range w.nodes {
 		n.fixed, n.stale = nil, false
@@ -150,11 +178,7 @@ func (w *world) heal() {
 		case n.m == nil:
 			n.start()
 		case n.paused:
-			n.lives++ // its waking up, later, finds another life
-			n.paused, n.inbox = false, nil
-			w.check()
-			n.m.changed = true
-			n.due = 0
+			n.thaw()
 			n.turn()
 		default:
 			n.m.changed = true

@@ -160,4 +160,83 @@ func (w *world) acquainted(a, b int) bool {
 	return !w.cut[a][b] && !w.cut[b][a] && w.now-since > int64(DefaultInterval+5*time.Millisecond)
 }
 
-func (w *world) checkServed() {}
+// bound is within which somebody must answer for an address, from when a majority of nodes hear each other undisturbed, or from
+// when the last lease on the address ended:
+//
+//	2 × detection time   a process that began anew is heard when the one before is silent, and its claims, or those of a node
+//	                     that is lost, are forgotten
+//	+ quiet time         a fresh acceptor grants nothing
+//	+ lease term         a holder that is heard and does not hear lets go of its claim when its lease has ended,
+//	+ interval           and says so
+//	+ 4 intervals        the patience of a claim that gets nowhere,
+//	+ 6 intervals        its back-off after two failures in a row, at most
+//	+ 1 s                until a node that is heard and does not hear says again what it let go of
+//	+ 3 × lag            and what a node takes to decide
+//
+// with the slowest timing of any node, by a clock that is 1 % slow.
+func (w *world) bound() int64 {
+	var d time.Duration
+	for _, n := range w.nodes {
+		if c, err := n.complete(); err == nil {
+			d = max(d, 2*c.detect()+c.Quiet+c.term()+11*c.Interval)
+		}
+	}
+	return int64((d + time.Second + 3*w.lag) * 101 / 100)
+}
+
+// checkServed finds addresses that nobody answers for although somebody could.
+func (w *world) checkServed() {
+	if w.now < w.lookAt || w.loss > 0.05 {
+		return
+	}
+	bound := w.bound()
+	w.lookAt = w.now + int64(5*time.Millisecond)
+	for v, vip := range w.vips {
+		if w.now-w.served[v] <= bound {
+			continue
+		}
+		since, ok := w.majoritySince(vip)
+		if since = max(since, w.served[v], w.lossSince); ok && w.now-since > bound {
+			w.starved = true
+			w.violate("nobody has answered for %s for %v, although a majority has heard each other all that time", vip, time.Duration(w.now-since))
+			return
+		}
+	}
+}
+
+// majoritySince is since when there have been enough acceptors that run and hear each other, if there are. Where a node does not
+// want the address whatever the others do, which may be the one that they choose, nothing can be said.
+func (w *world) majoritySince(vip netip.Addr) (int64, bool) {
+	best, found := int64(0), false
+	for _, n := range w.nodes {
+		if n.m != nil && n.fixed != nil && !slices.Contains(n.fixed, vip) {
+			return 0, false
+		}
+	}
+	var grow func(set []*node, next int, since int64)
+	grow = func(set []*node, next int, since int64) {
+		if found && since >= best {
+			return
+		}
+		if len(set) > 0 && len(set) >= set[0].m.elect.current.majority() {
+			best, found = since, true
+			return
+		}
+		for i := next; i < len(w.nodes); i++ {
+			n := w.nodes[i]
+			if n.m == nil || n.paused || n.m.selfSlot < 0 || !n.m.isMember() || len(n.m.elect.others) > 0 {
+				continue
+			}
+			s, ok := max(since, n.since), true
+			for _, o := range set {
+				ok = ok && o.m.elect.current.Hash == n.m.elect.current.Hash && !w.cut[o.index][i] && !w.cut[i][o.index]
+				s = max(s, w.since[o.index][i], w.since[i][o.index])
+			}
+			if ok {
+				grow(append(slices.Clone(set), n), i+1, s)
+			}
+		}
+	}
+	grow(nil, 0, 0)
+	return best, found
+}

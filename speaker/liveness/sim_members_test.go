@@ -119,7 +119,7 @@ func (w *world) healMembers(member []bool, final []string) {
 		return
 	}
 	w.log("%v everything is healed, members are %v", time.Duration(w.now), final)
-	w.loss, w.disorder = 0, false
+	w.loss, w.lossSince, w.disorder = 0, w.now, false
 	w.join()
 	for i, n := range w.nodes {
 		n.fixed = nil
@@ -132,9 +132,7 @@ func (w *world) healMembers(member []bool, final []string) {
 		case n.m == nil:
 			n.start()
 		case n.paused:
-			n.lives++
-			n.paused, n.inbox, n.due = false, nil, 0
-			w.check()
+			n.thaw()
 			fallthrough
 		default:
 			n.m.changed = true

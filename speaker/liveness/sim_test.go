@@ -27,6 +27,8 @@ type world struct {
 	// loss of frames, between 0 and 1, and whether some come twice or late.
 	loss     float64
 	disorder bool
+	// lossSince is since when the loss is what it is.
+	lossSince int64
 	// lock is the segment's, nil if there is none.
 	lock *lock
 
@@ -106,6 +108,13 @@ type node struct {
 	knew map[uint64]bool
 }
 
+// complete is what production makes of the node's Config.
+func (n *node) complete() (Config, error) {
+	c := n.config
+	c.Segment, c.Node, c.Incarnation = "10.0.0.0/24", n.name, 1
+	return c.complete()
+}
+
 func (n *node) clock() Time { return Time(n.offset + int64(float64(n.w.now)*n.rate)) }
 
 func (n *node) real(t Time) int64 { return int64(float64(int64(t)-n.offset)/n.rate) + 1 }
@@ -172,6 +181,16 @@ func (n *node) start() {
 	n.knew = map[uint64]bool{}
 	n.m.SetMembers(n.clock(), n.members)
 	n.turn()
+}
+
+// thaw ends a pause before its time.
+func (n *node) thaw() {
+	n.lives++ // what waits for its waking up finds another life
+	n.paused, n.deciding, n.inbox, n.due, n.since = false, false, nil, 0, n.w.now
+	n.client = client{}
+	n.w.touch(n)
+	n.w.check()
+	n.m.changed = true
 }
 
 func (n *node) crash() {
