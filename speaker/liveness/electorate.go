@@ -14,7 +14,7 @@ const (
 	fewAcceptors = 7
 	// maxOthers is how many electorates besides the current one are kept, so that all acceptors fit into a mask.
 	maxOthers = maskBits/MaxAcceptors - 1
-	// maxRetired is how many hashes of retired electorates are remembered.
+	// maxRetired is how many retired electorates are remembered.
 	maxRetired = 16
 )
 
@@ -77,8 +77,9 @@ type other struct {
 
 // electorates are those in which a majority is needed, each: the current one, and the others until each is retired.
 //
-// An other electorate is retired when a majority of its acceptors has been at the current one for a detection time: what
-// they granted before has then expired, and nobody can gather a majority of it any more without hearing of the current one.
+// An other electorate is retired when a majority of its acceptors are heard and have been at the current one for a detection time:
+// what they granted before has then expired, and nobody can gather a majority of it any more without hearing of the current one. It
+// stays so as long as that holds, or nobody speaks of it.
 type electorates struct {
 	current Electorate
 	// members are sorted.
@@ -86,7 +87,7 @@ type electorates struct {
 	// since is when the current electorate became it.
 	since   Time
 	others  []other
-	retired []uint64
+	retired []other
 }
 
 // adopt makes an electorate the current one. It returns false, and changes nothing, if too many others are unretired.
@@ -102,7 +103,7 @@ func (e *electorates) adopt(now Time, next Electorate, members []NodeID) bool {
 		}
 		kept = append(kept, other{e.current, now})
 	}
-	e.retired = slices.DeleteFunc(e.retired, func(h uint64) bool { return h == next.Hash })
+	e.revive(next.Hash)
 	e.current, e.members, e.since, e.others = next, members, now, kept
 	return true
 }
@@ -110,7 +111,7 @@ func (e *electorates) adopt(now Time, next Electorate, members []NodeID) bool {
 // known says whether a majority in the electorate is either needed or not needed any more: one who goes by it may be
 // counted.
 func (e *electorates) known(hash uint64) bool {
-	return hash == e.current.Hash || e.other(hash) || slices.Contains(e.retired, hash)
+	return hash == e.current.Hash || e.other(hash) || e.retiredAt(hash) >= 0
 }
 
 func (e *electorates) other(hash uint64) bool {
@@ -133,40 +134,65 @@ func (e Electorate) clone() Electorate {
 
 // revive takes a retired electorate back: somebody has returned to it.
 func (e *electorates) revive(hash uint64) {
-	e.retired = slices.DeleteFunc(e.retired, func(h uint64) bool { return h == hash })
+	e.retired = slices.DeleteFunc(e.retired, func(o other) bool { return o.Hash == hash })
 }
 
-// retire drops the others that nobody can use any more, and says whether there were any. adopted says of a node since when
-// it has been at the current electorate, Never if it is not; gone since when it has been silent, for a node that is.
-func (e *electorates) retire(now Time, wait, afterGone time.Duration, adopted func(NodeID) (Time, bool), gone func(NodeID) (Time, bool)) bool {
-	before := len(e.others)
-	e.others = slices.DeleteFunc(e.others, func(o other) bool {
-		moved := 0
-		for _, a := range o.Acceptors {
-			if since, ok := adopted(a); ok {
-				if now.Sub(since) >= wait {
-					moved++
-				}
-				continue
-			}
-			if _, member := slices.BinarySearch(e.members, a); member {
-				continue
-			}
-			// Whoever deleted the Node says that the machine is off.
-			if since, silent := gone(a); silent && now.Sub(max(since, o.learned)) >= afterGone {
+// evidence is what is known of the other nodes at an instant. adopted says of a node since when it has been at the current
+// electorate, if it is heard and is; gone since when it has been silent, for a node that is.
+type evidence struct {
+	now             Time
+	wait, afterGone time.Duration
+	adopted, gone   func(NodeID) (Time, bool)
+}
+
+// superseded says whether nobody can use another electorate any more without hearing of the current one.
+func (e *electorates) superseded(o other, ev evidence) bool {
+	moved := 0
+	for _, a := range o.Acceptors {
+		if since, ok := ev.adopted(a); ok {
+			if ev.now.Sub(since) >= ev.wait {
 				moved++
 			}
+			continue
 		}
-		if moved < o.majority() {
+		if _, member := slices.BinarySearch(e.members, a); member {
+			continue
+		}
+		// Whoever deleted the Node says that the machine is off.
+		if since, silent := ev.gone(a); silent && ev.now.Sub(max(since, o.learned)) >= ev.afterGone {
+			moved++
+		}
+	}
+	return moved >= o.majority()
+}
+
+// retire drops the others that nobody can use any more, and says whether there were any.
+func (e *electorates) retire(ev evidence) bool {
+	before := len(e.others)
+	e.others = slices.DeleteFunc(e.others, func(o other) bool {
+		if !e.superseded(o, ev) {
 			return false
 		}
-		e.retired = append(e.retired, o.Hash)
+		e.retired = append(e.retired, o)
 		return true
 	})
 	if len(e.retired) > maxRetired {
 		e.retired = slices.Clone(e.retired[len(e.retired)-maxRetired:])
 	}
 	return len(e.others) != before
+}
+
+// retiredAt returns the index of a retired electorate, -1 if it is none.
+func (e *electorates) retiredAt(hash uint64) int {
+	return slices.IndexFunc(e.retired, func(o other) bool { return o.Hash == hash })
+}
+
+// reopen takes back that an electorate is retired, if what spoke for it does not any more: who went by the current one may have left
+// it since it was heard last. To be called when somebody names the electorate.
+func (e *electorates) reopen(i int, ev evidence) {
+	if !e.superseded(e.retired[i], ev) {
+		e.retired = slices.Delete(e.retired, i, i+1)
+	}
 }
 
 // maskBits bounds the number of acceptors of all electorates together.

@@ -307,25 +307,33 @@ func (m *Member) retire(now Time) {
 	if len(m.elect.others) == 0 {
 		return
 	}
-	adopted := func(id NodeID) (Time, bool) {
-		if id == m.self {
-			return m.elect.since, true
-		}
-		p := m.peers[id]
-		if p == nil || p.electorate != m.elect.current.Hash {
-			return 0, false
-		}
-		return max(p.electorateSince, m.elect.since), true
-	}
-	gone := func(id NodeID) (Time, bool) {
-		p := m.peers[id]
-		if p == nil {
-			return m.listening, id != m.self
-		}
-		return max(p.heard, m.listening), p.silent
-	}
-	if m.elect.retire(now, m.longest(), m.cfg.RetireAfter, adopted, gone) {
+	if m.elect.retire(m.evidence(now)) {
 		m.electoratesChanged(now)
 	}
 	m.adopt(now)
+}
+
+// evidence is what this node knows of what the others go by.
+func (m *Member) evidence(now Time) evidence {
+	return evidence{
+		now: now, wait: m.longest(), afterGone: m.cfg.RetireAfter,
+		adopted: func(id NodeID) (Time, bool) {
+			if id == m.self {
+				return m.elect.since, true
+			}
+			p := m.peers[id]
+			// One that was not heard for so long may go by something else, and have others think that this one knows.
+			if p == nil || m.ago(p.heard) >= p.detect || p.electorate != m.elect.current.Hash {
+				return 0, false
+			}
+			return max(p.electorateSince, m.elect.since), true
+		},
+		gone: func(id NodeID) (Time, bool) {
+			p := m.peers[id]
+			if p == nil {
+				return m.listening, id != m.self
+			}
+			return max(p.heard, m.listening), p.silent
+		},
+	}
 }

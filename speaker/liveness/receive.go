@@ -215,7 +215,13 @@ func (m *Member) hearElectorates(now Time, p *peer, h *Heartbeat) bool {
 	}
 	learned, known := false, true
 	for _, e := range h.Electorates {
-		if e.Hash == 0 || m.elect.known(e.Hash) {
+		if e.Hash == 0 || e.Hash == m.elect.current.Hash {
+			continue
+		}
+		if i := m.elect.retiredAt(e.Hash); i >= 0 {
+			m.elect.reopen(i, m.evidence(now))
+		}
+		if m.elect.known(e.Hash) {
 			continue
 		}
 		if m.elect.learn(now, e) {

@@ -87,7 +87,7 @@ func (w *world) checkNode(n *node) {
 		w.note(uint64(n.index)<<8 | uint64(v))
 		w.served[v] = max(w.served[v], w.now, n.real(n.m.Leases().Until(vip)))
 		for i, other := range w.nodes {
-			if other == n || !other.answers(vip) || n.policy == Serve && !w.acquainted(n.index, i) {
+			if other == n || !other.answers(vip) || n.policy == Serve && !w.acquainted(n.index, i, w.servesMeet()) {
 				continue
 			}
 			if w.strangers(n, other) {
@@ -104,9 +104,9 @@ func (w *world) checkNode(n *node) {
 func (w *world) note(x uint64) { w.trace = mix(w.trace ^ x) }
 
 // strangers says whether two owners are in the one situation that the protocol does not cover: they go by different
-// members, the processes on one side have never heard of the members that the other side goes by, and neither side hears
-// the other. New nodes came, or all old ones restarted, while those who stayed neither heard of it from the API nor hear
-// them on the segment.
+// members, the processes on one side have never heard of the members that the other side goes by, and no node of one side and one
+// of the other have been able to hear each other for as long as it takes to learn that. New nodes came, or all old ones restarted,
+// while those who stayed neither heard of it from the API nor hear them on the segment.
 func (w *world) strangers(a, b *node) bool {
 	if a.m.elect.current.Hash == b.m.elect.current.Hash {
 		return false
@@ -114,7 +114,7 @@ func (w *world) strangers(a, b *node) bool {
 	sides := [2][]*node{w.company(a), w.company(b)}
 	for _, x := range sides[0] {
 		for _, y := range sides[1] {
-			if x == y || x.m.hears(y.m.self) || y.m.hears(x.m.self) {
+			if x == y || w.acquainted(x.index, y.index, strangersMeet) {
 				return false
 			}
 		}
@@ -124,6 +124,10 @@ func (w *world) strangers(a, b *node) bool {
 	}
 	return never(sides[0], b.m.elect.current.Hash) || never(sides[1], a.m.elect.current.Hash)
 }
+
+// strangersMeet is how long it takes nodes that do not know each other to learn what the other goes by, where a frame in twenty is
+// lost and some are late by more than an interval: each must prove to the other that it is no recording.
+const strangersMeet = 300 * time.Millisecond
 
 // company is a node and those that it hears.
 func (w *world) company(a *node) []*node {
@@ -154,10 +158,10 @@ func (w *world) connected(a, b int) bool {
 	return seen[b]
 }
 
-// acquainted says whether two nodes have heard each other for so long that each knows what the other claims.
-func (w *world) acquainted(a, b int) bool {
+// acquainted says whether two nodes have been able to hear each other for so long.
+func (w *world) acquainted(a, b int, wait time.Duration) bool {
 	since := max(w.since[a][b], w.since[b][a], w.nodes[a].since, w.nodes[b].since)
-	return !w.cut[a][b] && !w.cut[b][a] && w.now-since > int64(DefaultInterval+5*time.Millisecond)
+	return !w.cut[a][b] && !w.cut[b][a] && w.now-since > int64(wait)
 }
 
 // bound is within which somebody must answer for an address, from when a majority of nodes hear each other undisturbed, or from
@@ -240,3 +244,6 @@ func (w *world) majoritySince(vip netip.Addr) (int64, bool) {
 	grow(nil, 0, 0)
 	return best, found
 }
+
+// servesMeet is how long two nodes with the policy Serve may both answer when they hear each other again.
+func (w *world) servesMeet() time.Duration { return DefaultInterval + 5*time.Millisecond }
