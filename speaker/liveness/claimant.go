@@ -332,6 +332,8 @@ func (m *Member) persist(now Time, o *own) {
 	case m.cutOff && (o.Policy == Fence || o.rival && now.Sub(o.claimed) >= m.patience(o)):
 		// Deaf, perhaps, but heard: others wait until this claim is gone.
 		m.intendOwn(now, o, Waiting)
+	case m.cutOff && o.rival:
+		m.recheckAt = min(m.recheckAt, o.claimed.Add(m.patience(o)))
 	case m.cutOff:
 	case now.Sub(o.claimed) >= m.patience(o):
 		o.failures++

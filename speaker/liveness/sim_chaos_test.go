@@ -124,15 +124,7 @@ func (w *world) fault(kind int, end time.Duration) func() {
 				w.cutOff(i, n.index, true)
 			}
 		},
-		partition: func() { // which heals
-			side := make([]bool, len(w.nodes))
-			for i := range side {
-				side[i] = r.IntN(2) == 0
-			}
-			w.log("%v partition %v", time.Duration(w.now), side)
-			w.split(side, true)
-			w.after(lasts, func() { w.log("%v healed", time.Duration(w.now)); w.split(side, false) })
-		},
+		partition: w.partition(lasts),
 		9: func() { // links fail and come back at random, in one direction each
 			w.log("%v links fail and come back", time.Duration(w.now))
 			for range 2 * len(w.nodes) {
@@ -145,6 +137,7 @@ func (w *world) fault(kind int, end time.Duration) func() {
 			if n.fixed == nil {
 				n.fixed = w.vips[:0]
 			}
+			n.since = w.now
 			w.log("%v %s wants %v, whatever the others do", time.Duration(w.now), n.name, n.fixed)
 			if n.m != nil && !n.paused {
 				n.m.changed = true
@@ -152,6 +145,19 @@ func (w *world) fault(kind int, end time.Duration) func() {
 			}
 		},
 	}[kind]
+}
+
+// partition returns a fault that parts the nodes in two for a while.
+func (w *world) partition(lasts time.Duration) func() {
+	return func() {
+		side := make([]bool, len(w.nodes))
+		for i := range side {
+			side[i] = w.rand.IntN(2) == 0
+		}
+		w.log("%v partition %v", time.Duration(w.now), side)
+		w.split(side, true)
+		w.after(lasts, func() { w.log("%v healed", time.Duration(w.now)); w.split(side, false) })
+	}
 }
 
 func (w *world) split(side []bool, cut bool) {
@@ -173,7 +179,7 @@ func (w *world) heal() {
 	w.loss, w.lossSince, w.disorder = 0, w.now, false
 	w.join()
 	for _, n := range w.nodes {
-		n.fixed, n.stale = nil, false
+		n.fixed, n.stale, n.since = nil, false, w.now
 		switch {
 		case n.m == nil:
 			n.start()

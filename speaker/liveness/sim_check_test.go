@@ -85,9 +85,10 @@ func (w *world) checkNode(n *node) {
 			continue
 		}
 		w.note(uint64(n.index)<<8 | uint64(v))
-		w.served[v] = max(w.served[v], w.now, n.real(n.m.Leases().Until(vip)))
+		n.served[v] = max(w.now, n.real(n.m.Leases().Until(vip)))
+		w.served[v] = max(w.served[v], n.served[v])
 		for i, other := range w.nodes {
-			if other == n || !other.answers(vip) || n.policy == Serve && !w.acquainted(n.index, i, w.servesMeet()) {
+			if other == n || !other.answers(vip) || n.policy == Serve {
 				continue
 			}
 			if w.strangers(n, other) {
@@ -190,11 +191,16 @@ func (w *world) bound() int64 {
 
 // checkServed finds addresses that nobody answers for although somebody could.
 func (w *world) checkServed() {
-	if w.now < w.lookAt || w.loss > 0.05 {
+	if w.now < w.lookAt || w.loss > 0.05 || len(w.violations) > 0 {
 		return
 	}
 	bound := w.bound()
 	w.lookAt = w.now + int64(5*time.Millisecond)
+	if w.nodes[0].policy == Serve {
+		w.checkPairs()
+		w.checkParts(bound)
+		return
+	}
 	for v, vip := range w.vips {
 		if w.now-w.served[v] <= bound {
 			continue
@@ -244,6 +250,3 @@ func (w *world) majoritySince(vip netip.Addr) (int64, bool) {
 	grow(nil, 0, 0)
 	return best, found
 }
-
-// servesMeet is how long two nodes with the policy Serve may both answer when they hear each other again.
-func (w *world) servesMeet() time.Duration { return DefaultInterval + 5*time.Millisecond }
