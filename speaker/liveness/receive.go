@@ -193,6 +193,7 @@ func (m *Member) hear(now, arrived Time, p *peer, h *Heartbeat) {
 func (m *Member) setHearsMe(p *peer, newer, hears bool) {
 	if newer && p.hearsMe != hears {
 		p.hearsMe = hears
+		p.resendAt, p.resendGap = Never, 0 // what it lacks it can be told now
 		m.changed, m.urgent = true, true
 	}
 }

@@ -196,9 +196,10 @@ func TestServeAfterPause(t *testing.T) {
 
 // However long a segment was in parts: when nodes hear each other again, they tell each other at once what they claim.
 func TestServeHealsAfterLong(t *testing.T) {
-	for seed := uint64(1); seed <= 50; seed++ {
-		w := launch(t, seed, 3, 1, Serve)
-		w.meet = 2 * DefaultInterval
+	for seed := uint64(1); seed <= 100; seed++ {
+		w := launch(t, seed, 3, 2, Serve)
+		w.meet = 3 * DefaultInterval
+		w.lag = 20 * time.Millisecond // what is alive for a moment only decides nothing
 		side := []bool{true, false, false}
 		w.run(time.Second)
 		w.mustHold(t, "before")

@@ -52,6 +52,10 @@ type world struct {
 	// served is until when each address is or was answered for, lookAt when it is to be looked whether one is for too long.
 	served []int64
 	lookAt int64
+	// both is since when two nodes have both answered for an address, with the policy Serve: address, node, node.
+	both map[[3]int]int64
+	// meet is for how long they may when they hear each other.
+	meet time.Duration
 	// trace is a hash of all that has happened.
 	trace uint64
 	// gaps counts moments in which two nodes answered that belong to strangers.
@@ -101,7 +105,9 @@ type node struct {
 	// since is when the node was last disturbed: it started, woke up, or the members changed for it.
 	since      int64
 	electorate uint64
-	client     client
+	// served is until when the node answers or answered for each address.
+	served []int64
+	client client
 	// let is until when a mutant's reply path answers for an address that was let go.
 	let map[netip.Addr]int64
 	// knew are the electorates that the process ever reckoned with.
@@ -128,7 +134,7 @@ func newWorld(seed uint64, nodes, vips int, policy Policy) *world {
 	for i := range nodes {
 		w.nodes = append(w.nodes, &node{
 			w: w, index: i, name: fmt.Sprintf("node%d", i), rate: 1, policy: policy,
-			offset: w.rand.Int64N(1e15), let: map[netip.Addr]int64{},
+			offset: w.rand.Int64N(1e15), let: map[netip.Addr]int64{}, served: make([]int64, vips),
 		})
 		w.cut, w.since = append(w.cut, make([]bool, nodes)), append(w.since, make([]int64, nodes))
 	}
