@@ -64,7 +64,7 @@ func scenario(seed uint64, mutant mutant, log func(string, ...any)) *world {
 	}
 	for range 1 + r.IntN(6) {
 		at := 400*time.Millisecond + time.Duration(r.Int64N(int64(end-400*time.Millisecond)))
-		w.at(int64(at), w.fault(1+r.IntN(faults-1), end))
+		w.at(int64(at), w.fault(1+r.IntN(faults-1)))
 	}
 	w.run(end)
 	w.heal()
@@ -90,10 +90,11 @@ const faults = 11
 // partition is one of them.
 const partition = 8
 
-// fault returns one of a kind, which ends by itself after the end at the latest.
-func (w *world) fault(kind int, end time.Duration) func() {
+// fault returns one of a kind that happens to some node.
+func (w *world) fault(kind int) func() { return w.faultOf(w.nodes[w.rand.IntN(len(w.nodes))], kind) }
+
+func (w *world) faultOf(n *node, kind int) func() {
 	r := w.rand
-	n := w.nodes[r.IntN(len(w.nodes))]
 	lasts := time.Duration(50+r.IntN(800)) * time.Millisecond
 	return map[int]func(){
 		1: func() { // crash, and restart after a while, perhaps at once

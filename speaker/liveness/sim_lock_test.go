@@ -170,7 +170,7 @@ func halves(seed uint64, locked bool, log func(string, ...any)) *world {
 	}
 	for range 1 + r.IntN(5) {
 		kind := 1 + r.IntN(faults-1)
-		fault := w.fault(kind, end)
+		fault := w.fault(kind)
 		w.at(int64(400*time.Millisecond)+r.Int64N(int64(end-400*time.Millisecond)), func() {
 			fault()
 			if kind == partition || kind > 4 {

@@ -43,7 +43,7 @@ func changing(seed uint64, mutant mutant, log func(string, ...any)) *world {
 		if r.IntN(3) == 0 {
 			kind = partition
 		}
-		w.at(int64(400*time.Millisecond)+r.Int64N(int64(end-400*time.Millisecond)), w.fault(kind, end))
+		w.at(int64(400*time.Millisecond)+r.Int64N(int64(end-400*time.Millisecond)), w.fault(kind))
 	}
 	w.run(end)
 	// Whoever is no member any more is off by now.

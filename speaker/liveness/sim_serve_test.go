@@ -37,7 +37,7 @@ func serving(seed uint64, log func(string, ...any)) *world {
 		if r.IntN(2) == 0 {
 			kind = partition
 		}
-		w.at(int64(400*time.Millisecond)+r.Int64N(int64(end-400*time.Millisecond)), w.fault(kind, end))
+		w.at(int64(400*time.Millisecond)+r.Int64N(int64(end-400*time.Millisecond)), w.fault(kind))
 	}
 	w.run(end)
 	w.heal()
