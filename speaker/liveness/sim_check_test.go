@@ -130,11 +130,11 @@ func (w *world) strangers(a, b *node) bool {
 // lost and some are late by more than an interval: each must prove to the other that it is no recording.
 const strangersMeet = 300 * time.Millisecond
 
-// company is a node and those that it hears.
+// company is a node and those that it hears and has had time to meet.
 func (w *world) company(a *node) []*node {
 	out := []*node{a}
 	for _, n := range w.nodes {
-		if n.m != nil && n != a && a.m.hears(n.m.self) {
+		if n.m != nil && n != a && a.m.hears(n.m.self) && w.acquainted(a.index, n.index, strangersMeet) {
 			out = append(out, n)
 		}
 	}

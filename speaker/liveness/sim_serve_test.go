@@ -121,7 +121,7 @@ func (w *world) partOf(first *node) (part []*node, since int64, ok bool) {
 
 // TestServeChaos: of nodes that hear each other one at most answers, soon after they do; and where the segment has fallen apart, one
 // does in each part.
-func TestServeChaos(t *testing.T) { simulate(t, *simSeeds*3/10, serving) }
+func TestServeChaos(t *testing.T) { simulate(t, *simSeeds/5, serving) }
 
 // With the policy Serve each part of a segment is served, and one owner is left soon after it has healed.
 func TestServe(t *testing.T) {
