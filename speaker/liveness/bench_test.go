@@ -3,6 +3,7 @@ package liveness
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 )
@@ -40,47 +41,59 @@ func settled(b *testing.B, nodes, addresses int) *world {
 }
 
 // BenchmarkReceive is what an idle heartbeat costs the one who receives it, and how many of what size there are: those that
-// one node receives in a second.
+// one node receives in a second, and how many it sends. With few acceptors that is one thing for them and another for the others.
 func BenchmarkReceive(b *testing.B) {
 	for _, nodes := range []int{3, 32, 256} {
 		for _, addresses := range []int{0, 1000, 10000} {
-			b.Run(fmt.Sprintf("%d_members_%d_addresses", nodes, addresses), func(b *testing.B) {
-				w := settled(b, nodes, addresses)
-				var to, from *node
-				for _, n := range w.nodes { // an ordinary node, and an acceptor that speaks to it
-					if n.m.selfSlot < 0 || to == nil {
-						to = n
-					}
+			for _, acceptor := range []bool{true, false} {
+				if nodes <= MaxAcceptors && !acceptor {
+					continue
 				}
-				for _, n := range w.nodes {
-					if n.m.selfSlot >= 0 && n != to {
-						from = n
-					}
-				}
-				frames, size := 0, 0
-				begin := w.now
-				w.mutant.sent = func(h *Heartbeat) {
-					if h.From != to.m.self && (nodes <= MaxAcceptors || w.nodes[0].m.elect.current.has(h.From)) {
-						frames++
-						size += heartbeatSize(h) + 28 + 16 + 14
-					}
-				}
-				w.run(time.Duration(w.now) + time.Second)
-				seconds := time.Duration(w.now - begin).Seconds()
-				h := beatOf(from)
-				now := to.clock()
-				to.m.Receive(now, h)
-				b.ReportAllocs()
-				for b.Loop() {
-					h.Seq++
-					now += 1000
-					to.m.Receive(now, h)
-				}
-				b.ReportMetric(float64(frames)/seconds, "frames/s")
-				b.ReportMetric(float64(size)/seconds, "bytes/s")
-			})
+				role := map[bool]string{true: "acceptor", false: "other"}[acceptor]
+				b.Run(fmt.Sprintf("%d_members_%d_addresses/%s", nodes, addresses, role), func(b *testing.B) {
+					benchmarkReceive(b, settled(b, nodes, addresses), acceptor)
+				})
+			}
 		}
 	}
+}
+
+func benchmarkReceive(b *testing.B, w *world, acceptor bool) {
+	// An acceptor hears mostly nodes that are none, if there are any, and these hear acceptors.
+	var to, from *node
+	for _, n := range w.nodes {
+		switch is := n.m.selfSlot >= 0; {
+		case to == nil && is == acceptor:
+			to = n
+		case from == nil || is != acceptor:
+			from = n
+		}
+	}
+	received, sent, size := 0, 0, 0
+	begin := w.now
+	w.mutant.sent = func(h *Heartbeat) {
+		switch {
+		case h.From == to.m.self:
+			sent++
+		case acceptor || to.m.elect.current.has(h.From):
+			received++
+			size += heartbeatSize(h) + 28 + 16 + 14
+		}
+	}
+	w.run(time.Duration(w.now) + time.Second)
+	seconds := time.Duration(w.now - begin).Seconds()
+	h := beatOf(from)
+	now := to.clock()
+	to.m.Receive(now, h)
+	b.ReportAllocs()
+	for b.Loop() {
+		h.Seq++
+		now += 1000
+		to.m.Receive(now, h)
+	}
+	b.ReportMetric(float64(received)/seconds, "frames/s")
+	b.ReportMetric(float64(sent)/seconds, "sent/s")
+	b.ReportMetric(float64(size)/seconds, "bytes/s")
 }
 
 // beatOf returns the first frame of a node's next regular heartbeat.
@@ -98,20 +111,29 @@ func heartbeatSize(h *Heartbeat) int {
 	return s
 }
 
-// BenchmarkTick is what sending an idle heartbeat costs.
+// BenchmarkTick is what sending an idle heartbeat costs, all frames of it.
 func BenchmarkTick(b *testing.B) {
 	for _, nodes := range []int{3, 32, 256} {
-		b.Run(fmt.Sprintf("%d_members_10000_addresses", nodes), func(b *testing.B) {
-			w := settled(b, nodes, 10000)
-			n := w.nodes[0]
-			now := n.clock()
-			b.ReportAllocs()
-			for b.Loop() {
-				now += 1000
-				n.m.nextBeat = now
-				n.m.Tick(now)
+		for _, acceptor := range []bool{true, false} {
+			if nodes <= MaxAcceptors && !acceptor {
+				continue
 			}
-		})
+			role := map[bool]string{true: "acceptor", false: "other"}[acceptor]
+			b.Run(fmt.Sprintf("%d_members_10000_addresses/%s", nodes, role), func(b *testing.B) {
+				w := settled(b, nodes, 10000)
+				i := slices.IndexFunc(w.nodes, func(n *node) bool { return n.m.selfSlot >= 0 == acceptor })
+				n := w.nodes[i]
+				now := n.clock()
+				frames := 0
+				b.ReportAllocs()
+				for b.Loop() {
+					now += 1000
+					n.m.nextBeat = now
+					frames = len(n.m.Tick(now))
+				}
+				b.ReportMetric(float64(frames), "frames")
+			})
+		}
 	}
 }
 

@@ -53,4 +53,4 @@ func heartbeat(acks int) *liveness.Heartbeat {
 	return h
 }
 
-func name(acks int) string { return fmt.Sprintf("%d_members", acks+1) }
+func name(acks int) string { return fmt.Sprintf("%d_named", acks) }
