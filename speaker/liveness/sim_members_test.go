@@ -173,9 +173,7 @@ func TestChangingMembersMutants(t *testing.T) {
 	for _, mu := range []mutant{
 		{name: "only the current members count", stepped: func(m *Member) { m.elect.others = nil }},
 		{name: "old members are retired at once", stepped: func(m *Member) {
-			for _, o := range m.elect.others {
-				m.elect.retired = append(m.elect.retired, o)
-			}
+			m.elect.retired = append(m.elect.retired, m.elect.others...)
 			m.elect.others = nil
 		}},
 	} {
