@@ -1,7 +1,7 @@
 // Package proxy is the node's service proxy: the loop that keeps the kernel's rules for Services as the cluster wants
 // them.
 //
-//	Source.Snapshot -> ruleset.Build -> nft.Driver, then conntrack.Driver and healthcheck.Services
+//	Source.Snapshot -> ruleset.Build -> nft.Driver, then healthcheck.Services, and conntrack.Driver at a pace of its own
 //
 // It runs when the Source has changed, after an error with growing delay, and looks every second whether somebody else
 // has changed the tables. An error of one part does not stop the others. Nothing is touched before the Source has a

@@ -68,7 +68,7 @@ type Proxy struct {
 	cfg     Config
 	metrics *metrics
 	health  *healthcheck.Proxy
-	// synced is the Snapshot that the rules were last brought to.
+	// synced is the Snapshot that rules and flows were last brought to.
 	synced atomic.Pointer[cluster.Snapshot]
 	pulse  pace.Pulse
 	// told are the Problems that have been reported and last.
@@ -125,7 +125,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	health := &http.Server{Handler: p.health.Handler(), ReadHeaderTimeout: 5 * time.Second}
 	defer health.Close()
 	// In this goroutine, so that whoever calls Run in a network namespace gets all sockets there.
-	p.loop(ctx, &node{families: families, rules: rules, flows: flows, checks: checks, health: health, builder: ruleset.NewBuilder(p.cfg.Rules)})
+	p.loop(ctx, &node{families: families, rules: rules, flows: newFlows(flows), checks: checks, health: health, builder: ruleset.NewBuilder(p.cfg.Rules)})
 	return nil
 }
 
@@ -162,10 +162,12 @@ func (p *Proxy) Alive() error { return p.pulse.Stuck(time.Now(), pace.Hang) }
 type node struct {
 	families []cluster.Family
 	builder  *ruleset.Builder
+	// snapshot is what the rules were last brought to.
+	snapshot *cluster.Snapshot
 	// addresses on the node's interfaces at the last sync.
 	addresses []netip.Addr
 	rules     *nft.Driver
-	flows     *conntrack.Driver
+	flows     *flows
 	checks    *healthcheck.Services
 	health    *http.Server
 	// listening is true once health is served; listenError is why it was not.
@@ -186,7 +188,7 @@ func (p *Proxy) loop(ctx context.Context, n *node) {
 		var err error
 		used := cputime.Of(func() { err = p.syncOnce(ctx, n) })
 		end()
-		rest := pacer.Rest(time.Now(), used)
+		rest := pacer.Rest(time.Now(), max(0, used-n.flows.used))
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -223,6 +225,10 @@ func (p *Proxy) wait(ctx context.Context, n *node, rest time.Duration, check, ag
 			return true
 		case <-again:
 			return true
+		case <-n.flows.due:
+			if !p.deleteFlows(ctx, n) {
+				return true
+			}
 		case <-check:
 			end := p.pulse.Begin(time.Now())
 			p.listenHealth(n)
@@ -242,6 +248,18 @@ func (p *Proxy) wait(ctx context.Context, n *node, rest time.Duration, check, ag
 			}
 		}
 	}
+}
+
+// deleteFlows deletes the flows that were put off, and returns false if it cannot.
+func (p *Proxy) deleteFlows(ctx context.Context, n *node) bool {
+	defer p.pulse.Begin(time.Now())()
+	if err := n.flows.delete(ctx); err != nil {
+		p.metrics.failures.WithLabelValues("conntrack").Inc()
+		p.cfg.Log.Error("Stale flows are not deleted", "error", err)
+		return false
+	}
+	p.settled(n)
+	return true
 }
 
 // syncOnce brings the kernel to what the Source says now. The parts are independent: the errors of all are joined.
@@ -267,12 +285,13 @@ func (p *Proxy) syncOnce(ctx context.Context, n *node) error {
 		problems, errs, refused = append(problems, left...), append(errs, rest), refused || len(left) > 0
 	}
 	part("rules", n.rules.Set(ctx, want))
-	part("conntrack", n.flows.Set(ctx, n.rules.InForce()))
+	part("conntrack", n.flows.set(ctx, n.rules.InForce()))
 	part("healthcheck", n.checks.Set(ctx, want.NodePortAddresses(), healthcheck.Checks(snap, p.cfg.Rules.Node)))
 
 	p.report(problems)
 	p.metrics.sync(time.Since(start), &want, len(problems))
-	p.synced.Store(snap)
+	n.snapshot = snap
+	p.settled(n)
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
@@ -281,6 +300,13 @@ func (p *Proxy) syncOnce(ctx context.Context, n *node) error {
 		return errRefused
 	}
 	return nil
+}
+
+// settled notes what the kernel has been brought to, unless flows have been put off.
+func (p *Proxy) settled(n *node) {
+	if n.flows.due == nil {
+		p.synced.Store(n.snapshot)
+	}
 }
 
 // errRefused says that all is done but for Problems that have been reported and that may pass.

@@ -34,7 +34,7 @@ type family struct {
 	pending changes
 }
 
-// New returns a Driver that knows of no frontends: its first Set looks at the flows of all.
+// New returns a Driver that knows of no frontends: its first Delete looks at the flows of all.
 func New() (*Driver, error) {
 	conn, err := nfnl.Dial()
 	if err != nil {
@@ -64,11 +64,9 @@ func (d *Driver) Close() error { return d.conn.Close() }
 // Deleted returns how many flows the driver has deleted.
 func (d *Driver) Deleted() uint64 { return d.deleted }
 
-// Set deletes the flows that contradict the tables, which must be in force already. What could not be deleted is tried
-// again by the next Set. A family without a table is left alone: until its new rules are in force, every packet makes a
-// flow by the old ones.
-func (d *Driver) Set(ctx context.Context, inForce []*ruleset.Table) error {
-	var errs []error
+// Set says which tables are in force. Flows that contradict them are deleted by Delete, which costs far more. A family without a
+// table is left alone: until its new rules are in force, every packet makes a flow by the old ones.
+func (d *Driver) Set(inForce []*ruleset.Table) {
 	for _, t := range inForce {
 		f, want := d.families[t.Family], udpFrontends(t)
 		if f == nil {
@@ -77,10 +75,28 @@ func (d *Driver) Set(ctx context.Context, inForce []*ruleset.Table) error {
 		}
 		f.pending.add(diff(f.have, want))
 		f.have = want
+	}
+}
+
+// Pending reports whether there may be flows for Delete.
+func (d *Driver) Pending() bool {
+	for _, f := range d.families {
+		if !f.pending.empty() {
+			return true
+		}
+	}
+	return false
+}
+
+// Delete deletes the flows that contradict what was set since the last time. What could not be deleted is tried again by the next
+// Delete.
+func (d *Driver) Delete(ctx context.Context) error {
+	var errs []error
+	for family, f := range d.families {
 		if f.pending.empty() {
 			continue
 		}
-		if err := d.deleteStale(ctx, t.Family, &f.pending); err != nil {
+		if err := d.deleteStale(ctx, family, &f.pending); err != nil {
 			errs = append(errs, err)
 			continue
 		}

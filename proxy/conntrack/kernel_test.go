@@ -168,7 +168,8 @@ func TestSet(t *testing.T) {
 	track(t, d, client(99, late), late)
 	set := func(what string, tables []*ruleset.Table, want ...string) {
 		t.Helper()
-		if err := d.Set(t.Context(), tables); err != nil {
+		d.Set(tables)
+		if err := d.Delete(t.Context()); err != nil || d.Pending() {
 			t.Fatal(err)
 		}
 		slices.Sort(want)
@@ -211,14 +212,16 @@ func TestManyChanges(t *testing.T) {
 		return built(parts...)
 	}
 	before, after := state("10.244.1.2@n1"), state("10.244.1.3@n1")
-	if err := d.Set(t.Context(), before.Tables()); err != nil {
+	d.Set(before.Tables())
+	if err := d.Delete(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 3 * few {
 		f := fmt.Sprintf("10.96.0.%d:53 10.244.1.2:53", i+1)
 		track(t, d, client(i, f), f)
 	}
-	if err := d.Set(t.Context(), after.Tables()); err != nil {
+	d.Set(after.Tables())
+	if err := d.Delete(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if got := len(udpFlows(t, d)); got != 2*few-1 || d.told != 3*few {
@@ -258,7 +261,8 @@ func BenchmarkSet(b *testing.B) {
 	svc := Service("a", "10.96.0.1", udpPort)
 	states := []ruleset.Ruleset{built(svc, Slice("a", udpEP, "10.244.1.2@n1")), built(svc, Slice("a", udpEP, "10.244.1.3@n1"))}
 	for i := 0; b.Loop(); i++ {
-		if err := d.Set(b.Context(), states[i%2].Tables()); err != nil {
+		d.Set(states[i%2].Tables())
+		if err := d.Delete(b.Context()); err != nil {
 			b.Fatal(err)
 		}
 	}
