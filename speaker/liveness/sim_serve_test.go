@@ -137,19 +137,7 @@ func TestServe(t *testing.T) {
 		side[0], side[1] = true, false
 		w.split(side, true)
 		w.run(1800 * time.Millisecond)
-		for _, vip := range w.vips {
-			var parts [2]int
-			for _, o := range w.owners(vip) {
-				if side[o] {
-					parts[0]++
-				} else {
-					parts[1]++
-				}
-			}
-			if parts != [2]int{1, 1} {
-				t.Fatalf("seed %d: %s has %v owners in the parts %v; %v", seed, vip, parts, side, w.violations)
-			}
-		}
+		w.mustServe(t, seed, side)
 		w.split(side, false)
 		w.run(2800 * time.Millisecond)
 		w.mustHold(t, "healed")

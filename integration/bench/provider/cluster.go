@@ -87,10 +87,10 @@ func (c *cluster) furnish(ctx context.Context) error {
 	return nil
 }
 
-// clear removes what the benchmark has made in a lab that stays, and runs the controller as before.
+// clear removes what the benchmark has made in a lab that stays, and runs controller and agents as before.
 func (c *cluster) clear(ctx context.Context) error {
 	c.log.printf("removing Services, pool and namespace")
-	err := c.scale(ctx, c.replicas)
+	err := errors.Join(c.agents(ctx, true), c.scale(ctx, c.replicas))
 	if err == nil {
 		err = c.remove(ctx)
 	}
