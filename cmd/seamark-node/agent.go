@@ -47,10 +47,9 @@ func runAgent(ctx context.Context, c *config) error {
 		return err
 	}
 	c.log.Info("seamark-node starts", "node", c.node, "speaker", c.speaker, "proxy", c.proxy, "dns", c.dns)
-	if !c.dns {
-		if err := removeDNS(ctx); err != nil {
-			c.log.Warn("What an agent with DNS has left cannot be removed", "err", err)
-		}
+	// The rules of a proxy that is switched off would go on leading to endpoints as they were.
+	if err := removeUnused(ctx, leftovers(c)); err != nil {
+		c.log.Warn("What an agent with other parts has left cannot be removed", "err", err)
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.serveHTTP(ctx) })

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -106,21 +107,56 @@ func TestWithoutAPI(t *testing.T) {
 	if got := command(t, "ip addr show dev lo"); !strings.Contains(got, "10.96.0.10/32") {
 		t.Errorf("the address has gone:\n%s", got)
 	}
+}
 
-	// An agent without DNS takes away what the other left.
-	c.dns = false
-	ctx, cancel = context.WithCancel(t.Context())
-	go func() { done <- runAgent(ctx, c) }()
-	for deadline := time.Now().Add(20 * time.Second); strings.Contains(command(t, "ip addr show dev lo"), "10.96.0.10/32"); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the address is still there")
-		}
+// TestPartsSwitchedOff: an agent takes away what an earlier one left of the parts that it has not, and nothing else.
+func TestPartsSwitchedOff(t *testing.T) {
+	if !isolated(t) {
+		return
 	}
-	cancel()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
-	if got := command(t, "nft list tables"); strings.Contains(got, "seamark-dns") {
-		t.Errorf("tables: %s", got)
+	const dnsAddress, dnsTable, proxy4, proxy6, ping = "10.96.0.10/32", "inet seamark-dns", "ip seamark", "ip6 seamark", "inet seamark-ping"
+	all := []string{dnsAddress, dnsTable, proxy4, proxy6, ping}
+	for _, tt := range []struct {
+		flags string
+		stays []string
+	}{
+		{"--dns=false", []string{proxy4, proxy6, ping}},
+		{"--proxy=false", []string{dnsAddress, ping}}, // rules of the DNS are made again when it starts
+		{"--proxy=false --dns=false", []string{ping}},
+		{"--speaker=false", []string{dnsAddress, proxy4, proxy6}},
+	} {
+		t.Run(tt.flags, func(t *testing.T) {
+			command(t, "ip link set lo up")
+			command(t, "ip addr replace "+dnsAddress+" dev lo label lo:seamark scope host")
+			for _, table := range []string{dnsTable, proxy4, proxy6, ping} {
+				command(t, "nft add table "+table)
+			}
+			c, err := complete(t, append(strings.Fields(tt.flags), "--bind-address=127.0.0.1:9633")...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() { done <- runAgent(ctx, c) }()
+			left := func() (left []string) {
+				there := command(t, "ip addr show dev lo") + command(t, "nft list tables") + "\n"
+				for _, x := range all {
+					if strings.Contains(there, x+"\n") || x == dnsAddress && strings.Contains(there, x) {
+						left = append(left, x)
+					}
+				}
+				return slices.DeleteFunc(left, func(x string) bool { return x == dnsTable && c.dns })
+			}
+			for deadline := time.Now().Add(20 * time.Second); !slices.Equal(left(), tt.stays); time.Sleep(50 * time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Errorf("there are %v, want %v", left(), tt.stays)
+					break
+				}
+			}
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

@@ -21,21 +21,37 @@ func newCleanupCommand() *cobra.Command {
 addresses on the loopback interface. Run it on a node where the agent runs no longer:
 until then Services go on working there, as they were when it stopped.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cleanup(cmd.Context()) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return removeUnused(cmd.Context(), leftovers(&config{})) },
 	}
 }
 
-// cleanup removes what each part left; what one of them cannot remove does not keep the others.
-func cleanup(ctx context.Context) error {
+// leftover is what a part leaves in this node's kernel at its end, so that traffic goes on until an agent runs again.
+type leftover struct {
+	what string
+	// used: the part is switched on, and takes over what is there.
+	used   bool
+	remove func(context.Context) error
+}
+
+func leftovers(c *config) []leftover {
+	return []leftover{
+		{"the service proxy's tables", c.proxy, proxy.Cleanup},
+		{"the table of echo requests", c.speaker, speaker.Cleanup},
+		{"the DNS addresses", c.dns, removeDNS},
+	}
+}
+
+// removeUnused removes what no part takes over; what cannot be removed does not keep the rest.
+func removeUnused(ctx context.Context, all []leftover) error {
 	var errs []error
-	try := func(what string, err error) {
-		if err != nil {
-			errs = append(errs, fmt.Errorf("remove %s: %w", what, err))
+	for _, l := range all {
+		if l.used {
+			continue
+		}
+		if err := l.remove(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("remove %s: %w", l.what, err))
 		}
 	}
-	try("the service proxy's tables", proxy.Cleanup(ctx))
-	try("the table of echo requests", speaker.Cleanup(ctx))
-	try("the DNS addresses", removeDNS(ctx))
 	return errors.Join(errs...)
 }
 
