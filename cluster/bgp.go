@@ -160,6 +160,8 @@ func (c ExtCommunity) String() string {
 // Peer is a valid BGPPeer.
 type Peer struct {
 	Name string
+	// UID of the object, as for a Pool.
+	UID string
 	// Address is without an IP where the router on Interface has to be found; a link-local one has no zone.
 	Address netip.AddrPort
 	// Interface leads to the router; empty, unless the session is between link-local addresses.

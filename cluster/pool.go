@@ -13,6 +13,8 @@ import (
 // Pool is an IPPool.
 type Pool struct {
 	Name string
+	// UID of the object: one that is deleted and made again has nothing of what was written to its status.
+	UID string
 	// Ranges in the order in which they are written; none, if something is wrong with them. They do not overlap each other.
 	Ranges        []netipx.IPRange
 	Priority      int32
@@ -72,7 +74,9 @@ func (p *Pool) Contains(a netip.Addr) bool {
 
 // VIP is a VIP object: an address that the controller gave to Services.
 type VIP struct {
-	Address  netip.Addr
+	Address netip.Addr
+	// UID of the object, as for a Pool.
+	UID      string
 	Pool     string
 	Services []Name
 	// Created is when the object was made, by the API server's clock.

@@ -26,15 +26,17 @@ type observation struct {
 	// services by name, for Events.
 	services map[cluster.Name]*cluster.Service
 	peers    map[string]peerReport
-	// own are the addresses of pools, by pool, that this node uses itself.
-	own map[string][]v1alpha1.NodeAddress
+	// own are the pools that have addresses which this node uses itself, by name.
+	own map[string]poolReport
 	// ready are the nodes that are.
 	ready map[string]bool
 }
 
 // vipReport is what this node does about a VIP. There are as many as VIPs, so it has no more than it needs.
 type vipReport struct {
-	addr     netip.Addr
+	addr netip.Addr
+	// uid of the object that the report is for.
+	uid      string
 	services []cluster.Name
 	ways     []wayReport
 	// nobody says why no node announces the VIP, on the one node that tells.
@@ -87,11 +89,22 @@ func (o *observation) duplicate(a netip.Addr) string {
 
 // peerReport is the state of a session.
 type peerReport struct {
+	uid          string
 	state        string
 	since        time.Time
 	lastError    string
 	bfd          string
 	prefixesSent int
+}
+
+// poolReport are the addresses of a pool that this node uses itself.
+type poolReport struct {
+	uid       string
+	addresses []v1alpha1.NodeAddress
+}
+
+func (p poolReport) equal(o poolReport) bool {
+	return p.uid == o.uid && slices.Equal(p.addresses, o.addresses)
 }
 
 func (p peerReport) established() bool { return p.state == "Established" }
@@ -109,7 +122,7 @@ type made struct {
 func observe(node string, snap *cluster.Snapshot, p plan.Plan, m made) observation {
 	o := observation{
 		vips: make([]vipReport, 0, len(p.Decisions)), duplicates: map[netip.Addr]l2.Duplicate{}, services: snap.Services,
-		peers: map[string]peerReport{}, own: map[string][]v1alpha1.NodeAddress{}, ready: map[string]bool{},
+		peers: map[string]peerReport{}, own: map[string]poolReport{}, ready: map[string]bool{},
 	}
 	for name, n := range snap.Nodes {
 		o.ready[name] = n.Ready
@@ -126,14 +139,19 @@ func observe(node string, snap *cluster.Snapshot, p plan.Plan, m made) observati
 	}
 	for i, s := range m.sessions {
 		byPeer[s.Peer] = &m.sessions[i]
-		o.peers[s.Peer] = peerReport{state: s.State, since: s.Since, lastError: s.LastError, prefixesSent: s.PrefixesSent, bfd: paths[routers[s.Peer]]}
+		o.peers[s.Peer] = peerReport{uid: peerUID(snap, s.Peer), state: s.State, since: s.Since, lastError: s.LastError, prefixesSent: s.PrefixesSent, bfd: paths[routers[s.Peer]]}
 	}
 	for _, r := range p.BGP.Refused {
-		o.peers[r.Peer] = peerReport{state: "Idle", lastError: r.Reason.Text}
+		o.peers[r.Peer] = peerReport{uid: peerUID(snap, r.Peer), state: "Idle", lastError: r.Reason.Text}
 	}
 	for _, a := range p.Own {
 		use := [...]v1alpha1.NodeAddressUse{plan.OwnInterface: v1alpha1.UseInterface, plan.OwnGateway: v1alpha1.UseGateway, plan.OwnSubnet: v1alpha1.UseSubnet}[a.Use]
-		o.own[a.Pool] = append(o.own[a.Pool], v1alpha1.NodeAddress{Node: node, Address: a.Addr.String(), Use: use})
+		report := o.own[a.Pool]
+		if p := snap.Pools[a.Pool]; p != nil {
+			report.uid = p.UID
+		}
+		report.addresses = append(report.addresses, v1alpha1.NodeAddress{Node: node, Address: a.Addr.String(), Use: use})
+		o.own[a.Pool] = report
 	}
 	n := 0
 	for i := range p.Decisions {
@@ -143,6 +161,9 @@ func observe(node string, snap *cluster.Snapshot, p plan.Plan, m made) observati
 	for i := range p.Decisions {
 		d := &p.Decisions[i]
 		v := vipReport{addr: d.VIP, services: d.Services}
+		if vip := snap.VIPs[d.VIP]; vip != nil {
+			v.uid = vip.UID
+		}
 		first, announced, fenced := len(ways), false, false
 		for _, w := range d.Ways {
 			where, why := reached(w, cluster.FamilyOf(d.VIP), byPeer)
@@ -170,6 +191,14 @@ func observe(node string, snap *cluster.Snapshot, p plan.Plan, m made) observati
 		}
 	}
 	return o
+}
+
+// peerUID returns the UID of a BGPPeer; empty: it is gone.
+func peerUID(snap *cluster.Snapshot, name string) string {
+	if p := snap.Peers[name]; p != nil {
+		return p.UID
+	}
+	return ""
 }
 
 // reached returns where a way leads, or why it leads nowhere.

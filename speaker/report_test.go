@@ -269,7 +269,7 @@ func TestReporter(t *testing.T) {
 
 		// A pool that holds the node's own address.
 		own := o.with(map[string]peerReport{"tor": lost})
-		own.own = map[string][]v1alpha1.NodeAddress{"bad": {{Node: "n1", Address: "192.0.2.1", Use: v1alpha1.UseGateway}}}
+		own.own = map[string]poolReport{"bad": {addresses: []v1alpha1.NodeAddress{{Node: "n1", Address: "192.0.2.1", Use: v1alpha1.UseGateway}}}}
 		now(own)
 		now(own)
 		check(t, "an address of its own", f.take(), "IPPool bad [n1 192.0.2.1 Gateway]")
@@ -304,6 +304,37 @@ func TestReporter(t *testing.T) {
 		cancel()
 		<-ended
 		check(t, "at the end", f.take())
+	})
+}
+
+// With an object that is deleted goes what was written to it: one that is made again with the same name is written anew, also
+// when it all happened between two looks. For the Services nothing changed.
+func TestMadeAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeAPI{}
+		recorder := record.NewFakeRecorder(100)
+		r := newReporter(Config{Node: "n1", Seamark: f.client(), Recorder: recorder, Log: slog.New(slog.DiscardHandler)})
+		go r.run(t.Context())
+		now := func(uid string) {
+			v := announcing(plan.ARP)
+			v.uid = uid
+			o := seen(v).with(map[string]peerReport{"tor": {uid: uid, state: "Idle", lastError: "no route"}})
+			o.own = map[string]poolReport{"bad": {uid, []v1alpha1.NodeAddress{{Node: "n1", Address: "192.0.2.1", Use: v1alpha1.UseGateway}}}}
+			r.set(o.look)
+			time.Sleep(time.Second)
+			synctest.Wait()
+		}
+		all := []string{`BGPPeer tor [n1 Idle 0 "no route"]`, "IPPool bad [n1 192.0.2.1 Gateway]", "VIP 192.0.2.1 [n1 ARP]"}
+		now("1")
+		check(t, "at first", f.take(), all...)
+		check(t, "Events", events(recorder), "Normal Announcing node n1 announces 192.0.2.1 by ARP on eth0")
+		now("1")
+		check(t, "the same again", f.take())
+		now("2")
+		check(t, "made again", f.take(), all...)
+		check(t, "Events of the second", events(recorder))
+		now("2")
+		check(t, "the second again", f.take())
 	})
 }
 

@@ -88,6 +88,7 @@ func Peer(p *v1alpha1.BGPPeer) (*cluster.Peer, error) {
 	hold := seconds(p.Spec.HoldTime, 90)
 	out := &cluster.Peer{
 		Name:             p.Name,
+		UID:              string(p.UID),
 		Address:          netip.AddrPortFrom(address("peerAddress", p.Spec.PeerAddress), uint16(port)),
 		Interface:        p.Spec.Interface,
 		PeerASN:          uint32(p.Spec.PeerASN),

@@ -238,6 +238,7 @@ func Pool(p *v1alpha1.IPPool) (cluster.Pool, error) {
 	}
 	out := cluster.Pool{
 		Name:              p.Name,
+		UID:               string(p.UID),
 		Priority:          p.Spec.Priority,
 		AutoAssign:        deref(p.Spec.AutoAssign, true),
 		AvoidBuggyIPs:     p.Spec.AvoidBuggyIPs,
@@ -282,7 +283,7 @@ func VIP(v *v1alpha1.VIP) *cluster.VIP {
 	if err != nil {
 		return nil
 	}
-	out := &cluster.VIP{Address: a.Unmap(), Pool: v.Spec.Pool, Created: v.CreationTimestamp.Time}
+	out := &cluster.VIP{Address: a.Unmap(), UID: string(v.UID), Pool: v.Spec.Pool, Created: v.CreationTimestamp.Time}
 	for _, s := range v.Spec.Services {
 		name := cluster.Name{Namespace: s.Namespace, Name: s.Name}
 		out.Services = append(out.Services, name)
