@@ -47,9 +47,15 @@ func connected(t *testing.T, n int) *router {
 // start runs BIRD with a configuration to which the usual head is added.
 func (r *router) start(config string) {
 	r.t.Helper()
-	head := "log \"" + filepath.Join(r.dir, "log") + "\" all;\nrouter id 10.255.0.1;\nprotocol device {}\nprotocol direct { ipv4; ipv6; }\n"
+	r.run("router id 10.255.0.1;\nprotocol device {}\nprotocol direct { ipv4; ipv6; }\n" + config)
+}
+
+// run runs BIRD with a configuration.
+func (r *router) run(config string) {
+	r.t.Helper()
+	log := "log \"" + filepath.Join(r.dir, "log") + "\" all;\n"
 	path := filepath.Join(r.dir, "bird.conf")
-	if err := os.WriteFile(path, []byte(head+config), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(log+config), 0o600); err != nil {
 		r.t.Fatal(err)
 	}
 	r.process = r.Command("bird -f -c " + path + " -s " + r.socket() + " -P " + filepath.Join(r.dir, "pid"))
