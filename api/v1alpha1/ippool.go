@@ -170,7 +170,7 @@ type ARPAnnounce struct {
 	// +kubebuilder:validation:MaxItems=16
 	NodePreferences []NodePreference `json:"nodePreferences,omitempty"`
 	// PartitionPolicy says what nodes do that are cut off from the majority of their segment. Fence: they stop answering,
-	// so that an address never has two owners. Serve: the owner among those that hear each other answers, on each side
+	// so that an address does not have two owners. Serve: the owner among those that hear each other answers, on each side
 	// of the cut; right where the clients on each side can reach only that side.
 	//
 	// +optional
