@@ -19,8 +19,8 @@ import (
 )
 
 // The stock service controller serves Services without spec.loadBalancerClass, and only those. It is handed an informer
-// that shows it the Services of our class as if they had none, and hides those of other classes; so one reconciler, the one
-// that everybody knows, serves both. The informer can also wake it, for which the controller has no call: it queues every
+// that shows it the Services of our class as if they had none, and hides those of other classes, and those without one where
+// these are not for us; so one reconciler, the one that everybody knows, serves both. The informer can also wake it, for which the controller has no call: it queues every
 // Service that it is told was added.
 
 // Services returns the informer of Services to hand to the stock service controller, in place of the shared one that it
@@ -37,11 +37,12 @@ func (p *Provider) view(svc *corev1.Service) *corev1.Service {
 	ours := p.wants(svc)
 	served := ours && svc.DeletionTimestamp == nil
 	has := servicehelpers.HasLBFinalizer(svc)
-	// The finalizer of one of another class that never was ours is left alone; the condition tells.
-	left := has && (classless || ours || hasCondition(svc)) || !served && len(p.alloc.held(nameOf(svc))) > 0
+	// The finalizer of one of another class that never was ours is left alone; the condition tells. So it does where those
+	// without class are somebody else's.
+	left := has && (classless && !p.OnlyClass || ours || hasCondition(svc)) || !served && len(p.alloc.held(nameOf(svc))) > 0
 	switch {
 	case served, left:
-		if classless && has {
+		if classless && has && !p.OnlyClass {
 			return svc
 		}
 		shown := *svc
@@ -53,7 +54,7 @@ func (p *Provider) view(svc *corev1.Service) *corev1.Service {
 			shown.Finalizers = append(slices.Clone(svc.Finalizers), servicehelpers.LoadBalancerCleanupFinalizer)
 		}
 		return &shown
-	case ours, !classless:
+	case ours, !classless, svc.Spec.Type == corev1.ServiceTypeLoadBalancer:
 		return nil
 	default:
 		return svc

@@ -63,8 +63,9 @@ type Config struct {
 	// Events about Services; those that the stock controller makes are its own.
 	Events record.EventRecorder
 	Log    *slog.Logger
-	// Class is the spec.loadBalancerClass of Services that are served beside those that name none.
-	Class string
+	// Class is the spec.loadBalancerClass of Services that are served beside those that name none; OnlyClass: and no others.
+	Class     string
+	OnlyClass bool
 	// Sole is true when no other controller works at the same time, because they elect a leader: then a VIP and the status
 	// that shows it are written at the same time, and not one after the other.
 	Sole bool

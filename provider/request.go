@@ -87,10 +87,15 @@ func statusOf(addrs []netip.Addr) *corev1.LoadBalancerStatus {
 	return s
 }
 
-// wants reports whether a Service is one for us: a load balancer without class or of ours.
+// wants reports whether a Service is one for us: a load balancer of our class or, unless OnlyClass, without one.
 func (p *Provider) wants(svc *corev1.Service) bool {
-	return svc.Spec.Type == corev1.ServiceTypeLoadBalancer &&
-		(svc.Spec.LoadBalancerClass == nil || *svc.Spec.LoadBalancerClass == p.Class)
+	if svc.Spec.Type != corev1.ServiceTypeLoadBalancer {
+		return false
+	}
+	if svc.Spec.LoadBalancerClass == nil {
+		return !p.OnlyClass
+	}
+	return *svc.Spec.LoadBalancerClass == p.Class
 }
 
 // serves reports whether a Service is to have addresses of us: one for us that is not on its way out.

@@ -185,6 +185,37 @@ func TestWarmStandby(t *testing.T) {
 	})
 }
 
+// Beside another implementation, which serves Services without class, the controller serves those of its class and touches no
+// others. What it had before it was told so it gives back.
+func TestOnlyItsClass(t *testing.T) {
+	class := v1alpha1.LoadBalancerClass
+	inWorld(t, func(w *world) {
+		stop := w.controller()
+		w.pool("default", "192.0.2.0/30")
+		w.service("before")
+		w.wantAddress("before", "192.0.2.0")
+		stop()
+		w.only = true
+		w.controller()
+		w.service("theirs", func(s *corev1.Service) {
+			s.Finalizers = []string{"service.kubernetes.io/load-balancer-cleanup"}
+			s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.3"}}
+		})
+		w.service("ours", func(s *corev1.Service) { s.Spec.LoadBalancerClass = &class })
+		w.wantAddress("ours", "192.0.2.0")
+		w.wantAddress("before", "")
+		if got := w.get("theirs"); len(got.Finalizers) == 0 || len(got.Status.LoadBalancer.Ingress) != 1 || len(got.Status.Conditions) > 0 || len(w.eventsAbout("theirs")) > 0 {
+			t.Errorf("somebody else's was touched: %+v, %v", got, w.eventsAbout("theirs"))
+		}
+		if got := w.get("before"); len(got.Finalizers) > 0 || len(got.Status.Conditions) > 0 {
+			t.Errorf("what it had before keeps %q, %+v", got.Finalizers, got.Status.Conditions)
+		}
+		if n := len(w.vips()); n != 1 {
+			t.Errorf("%d VIPs; want 1", n)
+		}
+	})
+}
+
 // With a class of its own the controller serves that, and leaves Seamark's alone.
 func TestOtherClass(t *testing.T) {
 	class := func(name string) func(*corev1.Service) {

@@ -48,6 +48,7 @@ type world struct {
 	*testing.T
 	sole    bool
 	class   string
+	only    bool // its class and no others
 	kube    *fake.Clientset
 	seamark *client.Client
 	fake    *clienttesting.Fake   // of the Seamark objects
@@ -122,7 +123,7 @@ func (w *world) controller() (stop func()) {
 func (w *world) standby() (lead, stop func(), p *Provider) {
 	ctx, cancel := context.WithCancel(w.Context())
 	kube, seamark := w.clients()
-	p, err := New(Config{Kube: kube, Seamark: seamark, Events: recorder{w.events, w}, Log: slog.New(slog.DiscardHandler), Class: w.class, Sole: w.sole})
+	p, err := New(Config{Kube: kube, Seamark: seamark, Events: recorder{w.events, w}, Log: slog.New(slog.DiscardHandler), Class: w.class, OnlyClass: w.only, Sole: w.sole})
 	w.must(err)
 	shared := informers.NewSharedInformerFactory(kube, 0)
 	p.SetInformers(shared)

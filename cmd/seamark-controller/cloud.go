@@ -39,12 +39,19 @@ const addressController = "seamark-address-controller"
 // ten megabytes where there are as many Services.
 const eventCache = 128
 
-// newCloud returns what makes the provider, for Services without class and of the class that the flag names when it is
-// called, and has it read everything until ctx ends: a replica that leads later is then ready for it. It has no way to return
-// an error; there is none after preflightChecks has connected with the same configuration.
-func newCloud(ctx context.Context, class *string) func(c *config.CompletedConfig) cloudprovider.Interface {
+// services says which Services are served.
+type services struct {
+	// class is their spec.loadBalancerClass; classless: those without one, too.
+	class     string
+	classless bool
+}
+
+// newCloud returns what makes the provider, for the Services that the flags say when it is called, and has it read everything
+// until ctx ends: a replica that leads later is then ready for it. It has no way to return an error; there is none after
+// preflightChecks has connected with the same configuration.
+func newCloud(ctx context.Context, served *services) func(c *config.CompletedConfig) cloudprovider.Interface {
 	return func(c *config.CompletedConfig) cloudprovider.Interface {
-		p, err := newProvider(c, *class)
+		p, err := newProvider(c, *served)
 		if err != nil {
 			klog.ErrorS(err, "cannot start")
 			klog.FlushAndExit(klog.ExitFlushTimeout, 1)
@@ -57,7 +64,7 @@ func newCloud(ctx context.Context, class *string) func(c *config.CompletedConfig
 }
 
 // newProvider also gives c informers whose watches are back soon after the API server was away.
-func newProvider(c *config.CompletedConfig, class string) (*provider.Provider, error) {
+func newProvider(c *config.CompletedConfig, served services) (*provider.Provider, error) {
 	log := slog.New(logr.ToSlogHandler(klog.Background()))
 	patient := rest.CopyConfig(c.Kubeconfig)
 	patient.Wrap(reconnect.Watches(log))
@@ -77,8 +84,8 @@ func newProvider(c *config.CompletedConfig, class string) (*provider.Provider, e
 		Seamark: seamark,
 		Events:  events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: provider.FieldManager}),
 		Log:     log,
-		Class:   class,
-		Sole:    c.ComponentConfig.Generic.LeaderElection.LeaderElect,
+		Class:   served.class, OnlyClass: !served.classless,
+		Sole: c.ComponentConfig.Generic.LeaderElection.LeaderElect,
 	})
 	if err == nil {
 		legacyregistry.RawMustRegister(p)

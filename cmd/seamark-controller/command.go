@@ -43,6 +43,8 @@ func shown() map[string]string {
 		"concurrent-service-syncs": "How many Services are worked on at once.",
 		"load-balancer-class": "The spec.loadBalancerClass of Services to serve beside those that name no class; those of other " +
 			"classes are left alone.",
+		"serve-classless-services": "Serve Services without spec.loadBalancerClass, too. With false they are left to another " +
+			"implementation that runs in the cluster; an address that one of them had from Seamark is given back.",
 
 		"leader-elect":                    "Let one of several replicas work.",
 		"leader-elect-lease-duration":     "How long the others wait for a leader that says nothing.",
@@ -70,10 +72,11 @@ func newCommand(ctx context.Context) (*cobra.Command, error) {
 	if err != nil {
 		return nil, fmt.Errorf("default options: %w", err)
 	}
-	class := v1alpha1.LoadBalancerClass
+	served := services{class: v1alpha1.LoadBalancerClass, classless: true}
 	var flags cliflag.NamedFlagSets
-	flags.FlagSet("seamark").StringVar(&class, "load-balancer-class", class, "")
-	cmd := app.NewCloudControllerManagerCommand(o, newCloud(ctx, &class), controllers(), names.CCMControllerAliases(), flags, ctx.Done())
+	flags.FlagSet("seamark").StringVar(&served.class, "load-balancer-class", served.class, "")
+	flags.FlagSet("seamark").BoolVar(&served.classless, "serve-classless-services", served.classless, "")
+	cmd := app.NewCloudControllerManagerCommand(o, newCloud(ctx, &served), controllers(), names.CCMControllerAliases(), flags, ctx.Done())
 	cmd.Use = "seamark-controller"
 	cmd.Short = "Give Services of type LoadBalancer their addresses"
 	cmd.Long = description
@@ -96,8 +99,8 @@ func newCommand(ctx context.Context) (*cobra.Command, error) {
 		if name := o.KubeCloudShared.CloudProvider.Name; name != provider.Name {
 			return fmt.Errorf("--cloud-provider=%s: this program is the cloud provider %s and no other: leave the flag out", name, provider.Name)
 		}
-		if problems := validation.IsQualifiedName(class); len(problems) > 0 {
-			return fmt.Errorf("--load-balancer-class=%s: %s", class, strings.Join(problems, "; "))
+		if problems := validation.IsQualifiedName(served.class); len(problems) > 0 {
+			return fmt.Errorf("--load-balancer-class=%s: %s", served.class, strings.Join(problems, "; "))
 		}
 		kube, err := preflightChecks(ctx, o)
 		if err != nil {
