@@ -38,7 +38,7 @@ func newForwarder(upstreams []netip.AddrPort, maxConcurrent int) (*forwarder, er
 	for i, u := range upstreams {
 		to[i] = u.String()
 	}
-	// The order of nameserver lines is one of preference, resolv.conf(5). Two failed checks mark a server down.
+	// The order of nameserver lines is one of preference, resolv.conf(5). Three failed checks mark a server down.
 	handler, err := directive("forward", fmt.Sprintf(`forward . %s {
 		policy sequential
 		max_concurrent %d

@@ -13,10 +13,6 @@ import (
 	"github.com/seamark-io/seamark/dns/zone"
 )
 
-// forwardTimeout bounds a query elsewhere: longer than CoreDNS' forward plugin takes to try several servers, and not
-// longer than a client waits.
-const forwardTimeout = 6 * time.Second
-
 // handler makes replies: the zone's, and for names that are not the zone's those of other servers.
 type handler struct {
 	zone    atomic.Pointer[zone.Zone]
@@ -81,8 +77,10 @@ func (h *handler) ask(ctx context.Context, q query, client dns.ResponseWriter) (
 		h.metrics.forwardFailures.WithLabelValues("limit").Inc()
 		return failure(client, req, dns.RcodeServerFailure), nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, forwardTimeout)
-	defer cancel()
+	// CoreDNS' plugins go on after the reply, to fetch in advance what is asked for often and to look whether an old answer is
+	// still right, and take it that nobody ends their context, as in CoreDNS. A query ends by the forward plugin's own time of
+	// 5 seconds.
+	ctx = context.WithoutCancel(ctx)
 	if q.verdict == zone.Chase {
 		return h.chase(ctx, q, req, client)
 	}
