@@ -10,8 +10,10 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -291,24 +293,161 @@ func TestManifestsInDocuments(t *testing.T) {
 	}
 }
 
-// TestPatchesInManual: docs/install.md replaces arguments of the agent by their number.
-func TestPatchesInManual(t *testing.T) {
-	object, err := decode(manifestScheme(t), read(t, "manifests/node/daemonset.yaml"))
+// one returns the only document of a file.
+func one[T any](t *testing.T, path string) T {
+	t.Helper()
+	docs := documents(t, read(t, path))
+	if len(docs) != 1 {
+		t.Fatalf("%s has %d documents", path, len(docs))
+	}
+	object, err := decode(manifestScheme(t), docs[0])
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	got, ok := object.(T)
+	if !ok {
+		t.Fatalf("%s is a %T", path, object)
+	}
+	return got
+}
+
+// at returns what a JSON pointer (RFC 6901) without escapes points to.
+func at(object any, path string) (any, bool) {
+	for step := range strings.SplitSeq(strings.TrimPrefix(path, "/"), "/") {
+		switch in := object.(type) {
+		case map[string]any:
+			var ok bool
+			if object, ok = in[step]; !ok {
+				return nil, false
+			}
+		case []any:
+			i, err := strconv.Atoi(step)
+			if err != nil || i < 0 || i >= len(in) {
+				return nil, false
+			}
+			object = in[i]
+		default:
+			return nil, false
+		}
+	}
+	return object, true
+}
+
+// TestBesideKubeProxy: the overlay has all that the base has, and switches proxy and dns off and nothing else. What its patch
+// replaces by number is tested by the patch itself, so kustomize refuses a base that is not as the patch takes it for; this says so
+// before anybody applies it.
+func TestBesideKubeProxy(t *testing.T) {
+	base, overlay := one[*kustomization](t, "manifests/kustomization.yaml"), one[*kustomization](t, "manifests/beside-kube-proxy/kustomization.yaml")
+	var want []string
+	for _, r := range base.Resources {
+		if filepath.Ext(r) != ".yaml" {
+			r = "../" + r
+		} else if !bytes.Equal(read(t, "manifests/"+r), read(t, "manifests/beside-kube-proxy/"+r)) {
+			t.Errorf("%s is not a copy of that of the base", r)
+		}
+		want = append(want, r)
+	}
+	if !slices.Equal(overlay.Resources, want) || overlay.Namespace != base.Namespace {
+		t.Errorf("resources are %q in namespace %s, want %q in %s", overlay.Resources, overlay.Namespace, want, base.Namespace)
+	}
+	if len(base.Patches)+len(base.Components)+len(base.Images)+len(overlay.Components)+len(overlay.Images) > 0 || len(overlay.Patches) != 1 {
+		t.Fatalf("this test knows no such kustomizations: %+v, %+v", base, overlay)
+	}
+
+	const container = "/spec/template/spec/containers/0"
+	agent := one[*appsv1.DaemonSet](t, "manifests/node/daemonset.yaml")
+	if target := overlay.Patches[0].Target; target.Kind != "DaemonSet" || target.Name != agent.Name {
+		t.Errorf("the patch is for %+v", target)
+	}
+	var object any
+	var ops []struct {
+		Op, Path string
+		Value    any
+	}
+	for from, to := range map[string]any{string(read(t, "manifests/node/daemonset.yaml")): &object, overlay.Patches[0].Patch: &ops} {
+		if err := yaml.Unmarshal([]byte(from), to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	args := slices.Clone(agent.Spec.Template.Spec.Containers[0].Args)
+	var tested string
+	removed := map[string]bool{}
+	for _, op := range ops {
+		found, ok := at(object, op.Path)
+		var n int
+		_, err := fmt.Sscanf(op.Path, container+"/args/%d", &n)
+		switch {
+		case !ok:
+			t.Errorf("%s %s: there is no such thing", op.Op, op.Path)
+		case op.Op == "test":
+			if tested = op.Path; !reflect.DeepEqual(found, op.Value) {
+				t.Errorf("%s is %v, and the patch wants %v", op.Path, found, op.Value)
+			}
+		case tested != op.Path && !strings.HasPrefix(tested, op.Path+"/"):
+			t.Errorf("%s %s is not tested first", op.Op, op.Path)
+		case op.Op == "replace" && err == nil:
+			args[n] = op.Value.(string)
+		case op.Op == "remove":
+			removed[op.Path] = true
+		default:
+			t.Errorf("%s %s is more than an argument", op.Op, op.Path)
+		}
+	}
+	wantArgs := slices.Clone(agent.Spec.Template.Spec.Containers[0].Args)
+	for i, a := range wantArgs {
+		if a == "--proxy=true" || a == "--dns=true" {
+			wantArgs[i] = strings.TrimSuffix(a, "true") + "false"
+		}
+	}
+	if !slices.Equal(args, wantArgs) || slices.Equal(args, agent.Spec.Template.Spec.Containers[0].Args) {
+		t.Errorf("arguments %q, want %q", args, wantArgs)
+	}
+	if len(removed) != 1 || !removed[container+"/ports"] || len(agent.Spec.Template.Spec.Containers[0].Ports) != 1 {
+		t.Errorf("%v is removed; the agent has the ports %+v: only kube-proxy's is to go", removed, agent.Spec.Template.Spec.Containers[0].Ports)
+	}
+}
+
+// TestCleanup: what removes the rules of agents runs where they run, from their image, with no more rights.
+func TestCleanup(t *testing.T) {
+	agent, cleanup := one[*appsv1.DaemonSet](t, "manifests/node/daemonset.yaml"), one[*appsv1.DaemonSet](t, "manifests/cleanup/daemonset.yaml")
+	a, c := agent.Spec.Template.Spec, cleanup.Spec.Template.Spec
+	if len(c.InitContainers) != 1 || !slices.Equal(c.InitContainers[0].Args, []string{"cleanup"}) {
+		t.Fatalf("init containers: %+v", c.InitContainers)
+	}
+	if got, want := c.InitContainers[0].Image, a.Containers[0].Image; got != want {
+		t.Errorf("image %s; the agent's is %s", got, want)
+	}
+	if c.HostNetwork != a.HostNetwork || !reflect.DeepEqual(c.Tolerations, a.Tolerations) || !reflect.DeepEqual(c.NodeSelector, a.NodeSelector) ||
+		!reflect.DeepEqual(c.Affinity, a.Affinity) || c.PriorityClassName != a.PriorityClassName || cleanup.Namespace != agent.Namespace {
+		t.Error("it does not run on all nodes that the agent runs on")
+	}
+	for _, right := range c.InitContainers[0].SecurityContext.Capabilities.Add {
+		if !slices.Contains(a.Containers[0].SecurityContext.Capabilities.Add, right) {
+			t.Errorf("capability %s, which the agent has not", right)
+		}
+	}
+	if maps.Equal(cleanup.Spec.Selector.MatchLabels, agent.Spec.Selector.MatchLabels) {
+		t.Error("it selects the agent's pods")
+	}
+}
+
+// TestFlagsInManual: the flags that documents have users add to a program are flags of one.
+func TestFlagsInManual(t *testing.T) {
+	known := string(read(t, "cmd/seamark-node/options.go")) + string(read(t, "cmd/seamark-controller/command.go"))
+	add := regexp.MustCompile(`op: add, path: /spec/template/spec/containers/0/args/-, value: "?--([a-z-]+)=`)
+	found := 0
+	files, err := filepath.Glob("docs/*.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	args := object.(*appsv1.DaemonSet).Spec.Template.Spec.Containers[0].Args
-	manual := string(read(t, "docs/install.md"))
-	patch := regexp.MustCompile(`path: /spec/template/spec/containers/0/args/(\d+), value: (--[a-z]+)=`)
-	found := patch.FindAllStringSubmatch(manual, -1)
-	if len(found) == 0 {
-		t.Fatal("no patch")
-	}
-	for _, m := range found {
-		var n int
-		fmt.Sscan(m[1], &n)
-		if n >= len(args) || !strings.HasPrefix(args[n], m[2]+"=") {
-			t.Errorf("argument %d is to be %s; the arguments are %q", n, m[2], args)
+	for _, path := range files {
+		for _, m := range add.FindAllStringSubmatch(string(read(t, path)), -1) {
+			if found++; !strings.Contains(known, strconv.Quote(m[1])) {
+				t.Errorf("%s adds --%s, which there is not", path, m[1])
+			}
 		}
+	}
+	if found == 0 {
+		t.Error("no document adds a flag")
 	}
 }
