@@ -10,6 +10,7 @@ import (
 	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -120,14 +121,29 @@ func asking(what string, err error) error {
 	return err
 }
 
-// checkKinds asks discovery for Seamark's own kinds.
+// kindsOf are those that the programs read of one version of an API, and how to get them where they are not served.
+type kindsOf struct {
+	version string
+	names   []string
+	remedy  string
+}
+
+// checkKinds asks discovery for Seamark's own kinds, and for the newest of Kubernetes' that both programs read: without it they would
+// wait for ever.
 func (c *Config) checkKinds() error {
-	missing := []string{"bgppeers", "ippools", "vips"}
-	served, err := c.Kube.Discovery().ServerResourcesForGroupVersion(v1alpha1.SchemeGroupVersion.String())
+	return errors.Join(
+		c.checkServed(kindsOf{v1alpha1.SchemeGroupVersion.String(), []string{"bgppeers", "ippools", "vips"}, "kubectl apply -k manifests/crds"}),
+		c.checkServed(kindsOf{networkingv1.SchemeGroupVersion.String(), []string{"servicecidrs"}, "Kubernetes 1.33 is the first version that does"}),
+	)
+}
+
+func (c *Config) checkServed(k kindsOf) error {
+	missing := k.names
+	served, err := c.Kube.Discovery().ServerResourcesForGroupVersion(k.version)
 	switch {
 	case apierrors.IsNotFound(err):
 	case err != nil:
-		return asking("for "+v1alpha1.SchemeGroupVersion.String(), err)
+		return asking("for "+k.version, err)
 	default:
 		missing = slices.DeleteFunc(missing, func(name string) bool {
 			return slices.ContainsFunc(served.APIResources, func(r metav1.APIResource) bool { return r.Name == name })
@@ -136,8 +152,7 @@ func (c *Config) checkKinds() error {
 	if len(missing) == 0 {
 		return nil
 	}
-	return &MissingError{fmt.Sprintf("the API server does not serve %s in version %s: kubectl apply -f manifests/crds/",
-		strings.Join(missing, ", "), v1alpha1.SchemeGroupVersion)}
+	return &MissingError{fmt.Sprintf("the API server does not serve %s in version %s: %s", strings.Join(missing, ", "), k.version, k.remedy)}
 }
 
 // checkAccess asks the API server about each right.

@@ -27,13 +27,15 @@ func TestKindsAndAccess(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		served []string
+		old    bool   // Kubernetes 1.32
 		denied string // "verb resource/subresource name"
 		says   []string
 	}{
 		{name: "all there", served: []string{"ippools", "ippools/status", "vips", "bgppeers"}},
-		{name: "no CRD", says: []string{"does not serve bgppeers, ippools, vips in version seamark.io/v1alpha1: kubectl apply -f manifests/crds/"}},
+		{name: "no CRD", says: []string{"does not serve bgppeers, ippools, vips in version seamark.io/v1alpha1: kubectl apply -k manifests/crds"}},
 		{name: "one CRD missing", served: []string{"ippools", "bgppeers"}, says: []string{"does not serve vips in"}},
 		{name: "a right missing", served: []string{"ippools", "vips", "bgppeers"}, denied: "patch services/status ", says: []string{"does not allow this program to patch services/status: kubectl apply -f rbac.yaml"}},
+		{name: "an old cluster", served: []string{"ippools", "vips", "bgppeers"}, old: true, says: []string{"does not serve servicecidrs in version networking.k8s.io/v1: Kubernetes 1.33"}},
 		{name: "both", denied: "update leases me", says: []string{"does not serve", "to update leases.coordination.k8s.io me in namespace ns: kubectl"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -44,6 +46,9 @@ func TestKindsAndAccess(t *testing.T) {
 					list.APIResources = append(list.APIResources, metav1.APIResource{Name: name})
 				}
 				kube.Resources = append(kube.Resources, list)
+			}
+			if !tt.old {
+				kube.Resources = append(kube.Resources, &metav1.APIResourceList{GroupVersion: "networking.k8s.io/v1", APIResources: []metav1.APIResource{{Name: "servicecidrs"}}})
 			}
 			kube.PrependReactor("create", "selfsubjectaccessreviews", func(a clienttesting.Action) (bool, runtime.Object, error) {
 				r := a.(clienttesting.CreateAction).GetObject().(*authorizationv1.SelfSubjectAccessReview).DeepCopy()
