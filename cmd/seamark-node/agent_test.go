@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -41,6 +42,28 @@ func command(t *testing.T, line string) string {
 		t.Fatalf("%s: %v\n%s", line, err, out)
 	}
 	return string(out)
+}
+
+// TestParts: of each part /livez can tell that it hangs.
+func TestParts(t *testing.T) {
+	c, err := complete(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := newAgent(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, p := range a.parts {
+		names = append(names, p.name)
+		if p.ready == nil || p.alive == nil {
+			t.Errorf("of %s nobody can tell whether it is ready, or hangs", p.name)
+		}
+	}
+	if want := []string{"watch", "speaker", "proxy", "dns"}; !slices.Equal(names, want) {
+		t.Errorf("parts %v, want %v", names, want)
+	}
 }
 
 // TestWithoutAPI: an agent that is started while nobody reaches the API server answers at the cluster DNS address that an
