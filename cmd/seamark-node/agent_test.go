@@ -44,7 +44,8 @@ func command(t *testing.T, line string) string {
 	return string(out)
 }
 
-// TestParts: of each part /livez can tell that it hangs.
+// TestParts: of each part /livez can tell that it hangs, and the one that has traffic come to this node ends before those
+// that serve it.
 func TestParts(t *testing.T) {
 	c, err := complete(t)
 	if err != nil {
@@ -59,6 +60,9 @@ func TestParts(t *testing.T) {
 		names = append(names, p.name)
 		if p.ready == nil || p.alive == nil {
 			t.Errorf("of %s nobody can tell whether it is ready, or hangs", p.name)
+		}
+		if p.first != (p.name == "speaker") {
+			t.Errorf("%s ends first: %v", p.name, p.first)
 		}
 	}
 	if want := []string{"watch", "speaker", "proxy", "dns"}; !slices.Equal(names, want) {
