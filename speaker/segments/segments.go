@@ -59,6 +59,7 @@ type Driver struct {
 	ctx      context.Context // of Run; nil before and after
 	running  sync.WaitGroup
 	parts    map[key]*part
+	turns    map[netip.Prefix]*sync.Mutex // by the segment that they are for
 	keys     keyring
 	renew    *time.Timer // signals changed when there will be other keys; nil if there never were
 	draining bool
@@ -83,6 +84,8 @@ type part struct {
 	interfaces map[string]string
 	// tied is signalled when whether half of the acceptors are heard has changed.
 	tied chan struct{}
+	// turn is had by the part of the segment that may ask for the lock.
+	turn *sync.Mutex
 	// generations are those of the addresses that were held at the last look. They belong to its goroutine.
 	generations map[netip.Addr]uint64
 }
@@ -98,7 +101,7 @@ func New(c Config) (*Driver, error) {
 	}
 	d := &Driver{
 		cfg: c, loop: loop, phase: rand.Uint64(), changed: make(chan struct{}, 1), lost: make(chan struct{}, 1),
-		parts: map[key]*part{}, keys: keyring{hold: overlap},
+		parts: map[key]*part{}, turns: map[netip.Prefix]*sync.Mutex{}, keys: keyring{hold: overlap},
 	}
 	d.live.Store(&[]*segment.Segment{})
 	return d, nil
@@ -228,7 +231,18 @@ func (d *Driver) join(k key, lan plan.LAN, keys *cluster.HeartbeatKeys) (*part, 
 	if err != nil {
 		return nil, err
 	}
-	return &part{key: k, segment: s, name: lan.Link.Name, keys: keys, tied: make(chan struct{}, 1), generations: map[netip.Addr]uint64{}}, nil
+	return &part{
+		key: k, segment: s, name: lan.Link.Name, keys: keys, tied: make(chan struct{}, 1), turn: d.turn(lan.Subnet),
+		generations: map[netip.Addr]uint64{},
+	}, nil
+}
+
+// turn returns what the parts of a segment have in turn. The lock is held.
+func (d *Driver) turn(subnet netip.Prefix) *sync.Mutex {
+	if d.turns[subnet] == nil {
+		d.turns[subnet] = &sync.Mutex{}
+	}
+	return d.turns[subnet]
 }
 
 func (d *Driver) remove(p *part) {

@@ -274,3 +274,54 @@ func TestLock(t *testing.T) {
 		return shared.holder == "" && shared.unlocked > 0
 	})
 }
+
+// slow is a lock that takes its time to be given up, as one does that is asked for over a network.
+type slow struct {
+	mu     sync.Mutex
+	events []string
+}
+
+func (l *slow) note(event string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.events = append(l.events, event)
+}
+
+// since returns the events after as many.
+func (l *slow) since(n int) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.events[n:])
+}
+
+func (l *slow) Lock(context.Context, netip.Prefix) (liveness.Time, error) {
+	l.note("taken")
+	return segment.Now().Add(10 * time.Second), nil
+}
+
+func (l *slow) Unlock(context.Context, netip.Prefix) error {
+	l.note("to be given up")
+	time.Sleep(lockTimeout / 2)
+	l.note("given up")
+	return nil
+}
+
+// A part that takes the place of another while the lock decides takes the lock after the other has given it up, not before.
+func TestLockInTurn(t *testing.T) {
+	_, a := agents(t, 3)
+	l := &slow{}
+	a[0].cfg.Locker = l
+	keys := &cluster.HeartbeatKeys{Send: secret(1)}
+	a[0].want(t, 2, keys, vip1) // the other does not take part
+	netlab.Eventually(t, "n0 has it by the lock", func() bool { return a[0].MayAnswer(vip1) })
+	n := len(l.since(0))
+	netlab.Eventually(t, "it is renewed, and will not be for a while", func() bool { return len(l.since(n)) > 0 })
+
+	n = len(l.since(0))
+	a[0].link = a[2].link // made anew
+	a[0].want(t, 2, keys, vip1)
+	netlab.Eventually(t, "n0 has it again", func() bool { return a[0].MayAnswer(vip1) && len(l.since(n)) >= 3 })
+	if got, want := l.since(n)[:3], []string{"to be given up", "given up", "taken"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
