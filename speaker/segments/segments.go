@@ -75,8 +75,9 @@ type key struct {
 type part struct {
 	key
 	segment *segment.Segment
-	name    string // of the interface
-	keys    *cluster.HeartbeatKeys
+	// name is that of the interface, which may be renamed. It is guarded by the Driver's lock.
+	name string
+	keys *cluster.HeartbeatKeys
 	// stop ends it; nil as long as it does not run.
 	stop context.CancelFunc
 	// members are those that were set last, interfaces what they take part by.
@@ -199,6 +200,7 @@ func (d *Driver) set(k key, lan plan.LAN, wants []liveness.Want, keys *cluster.H
 			p.keys = keys
 		}
 	}
+	p.name = lan.Link.Name
 	// Without other keys addresses move all the same.
 	var members []string
 	p.interfaces = map[string]string{}
@@ -243,6 +245,13 @@ func (d *Driver) turn(subnet netip.Prefix) *sync.Mutex {
 		d.turns[subnet] = &sync.Mutex{}
 	}
 	return d.turns[subnet]
+}
+
+// nameOf returns the name of the part's interface.
+func (d *Driver) nameOf(p *part) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return p.name
 }
 
 func (d *Driver) remove(p *part) {
@@ -304,7 +313,7 @@ func (d *Driver) keep(ctx context.Context, p *part) {
 		if time.Since(began) > retryMax {
 			delay = retryMin
 		}
-		d.cfg.Log.Warn("cannot take part on a segment", "segment", p.subnet, "interface", p.name, "err", err, "retry", delay)
+		d.cfg.Log.Warn("cannot take part on a segment", "segment", p.subnet, "interface", d.nameOf(p), "err", err, "retry", delay)
 		select {
 		case <-ctx.Done():
 			return
@@ -365,7 +374,7 @@ func (l *segmentLog) tell() {
 		return
 	}
 	l.told, l.at = text, time.Now()
-	l.driver.cfg.Log.Info("a segment has changed", "segment", l.part.subnet, "interface", l.part.name, "alive", view.Alive(), "majority", view.Majority, "problems", text)
+	l.driver.cfg.Log.Info("a segment has changed", "segment", l.part.subnet, "interface", l.driver.nameOf(l.part), "alive", view.Alive(), "majority", view.Majority, "problems", text)
 }
 
 // candidates returns the nodes that are alive and do not drain.

@@ -200,6 +200,19 @@ func TestKeys(t *testing.T) {
 	}
 }
 
+// An interface that is renamed is still the same, and is told of by its new name.
+func TestRenamed(t *testing.T) {
+	_, a := agents(t, 1)
+	keys := &cluster.HeartbeatKeys{Send: secret(1)}
+	a[0].want(t, 1, keys, vip1)
+	netlab.Eventually(t, "n0 has the address", func() bool { return a[0].MayAnswer(vip1) })
+	a[0].link.Name = "lan0"
+	a[0].want(t, 1, keys, vip1)
+	if s := a[0].Status(); len(s) != 1 || s[0].Interface != "lan0" || !a[0].MayAnswer(vip1) {
+		t.Errorf("after it was renamed: %+v, may answer: %v", s, a[0].MayAnswer(vip1))
+	}
+}
+
 // lock is one lock, which both nodes of a segment want when they lose each other.
 type lock struct {
 	mu       sync.Mutex
