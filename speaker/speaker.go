@@ -98,6 +98,7 @@ type Speaker struct {
 	// broken is signalled by l2 when it needs another Set, observed by drivers when there is something to report.
 	broken, observed chan struct{}
 	synced           atomic.Bool
+	pulse            pace.Pulse
 	// keyless is true as long as there is no key for heartbeats.
 	keyless atomic.Bool
 	// hurried are the last times that the loop ran at once because a node was lost.
@@ -196,6 +197,12 @@ func (s *Speaker) Ready() error {
 	}
 }
 
+// Alive returns an error if the loop hangs, say in a driver: heartbeats would go on, and so would the node's hold on its
+// addresses, while nothing moves any more. What is slow does not count as that: the longest piece of work, the first with
+// ten thousand addresses, takes seconds on a slow node, since drivers wait neither for other nodes nor for routers. Any
+// goroutine may call it.
+func (s *Speaker) Alive() error { return s.pulse.Stuck(time.Now(), pace.Hang) }
+
 // Cleanup removes what a speaker leaves in the node's kernel when it ends.
 func Cleanup(ctx context.Context) error { return ping.New().Remove(ctx) }
 
@@ -209,6 +216,7 @@ func (s *Speaker) loop(ctx context.Context) {
 	pacer := pace.New(pace.Share, pace.Burst)
 	var current plan.Plan
 	for {
+		end := s.pulse.Begin(time.Now())
 		used := cputime.Of(func() {
 			start := time.Now()
 			snap, ifaces := s.cfg.Source.Snapshot(), s.links.Interfaces()
@@ -231,6 +239,7 @@ func (s *Speaker) loop(ctx context.Context) {
 			s.metrics.observe(current, time.Since(start))
 			s.synced.Store(true)
 		})
+		end()
 		if !sleep(ctx, minInterval) || !s.rest(ctx, pacer.Rest(time.Now(), used)) {
 			return
 		}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,6 +18,7 @@ import (
 	"k8s.io/client-go/tools/record"
 
 	"github.com/seamark-io/seamark/cluster"
+	"github.com/seamark-io/seamark/cluster/pace"
 	"github.com/seamark-io/seamark/speaker/internal/netlab"
 )
 
@@ -164,6 +166,49 @@ seamark_speaker_announced_vips{via="ndp"} 1
 	if err := Cleanup(t.Context()); err != nil || here.Run("nft list tables") != "" {
 		t.Errorf("after Cleanup (%v): %s", err, here.Run("nft list tables"))
 	}
+}
+
+// stuck is a source that may let nobody go on.
+type stuck struct {
+	source
+	hold chan struct{}
+}
+
+func (s *stuck) Snapshot() *cluster.Snapshot {
+	<-s.hold
+	return nil
+}
+
+// A loop that hangs is found out; one that takes its time, or waits for something to do, is well.
+func TestAlive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := &stuck{hold: make(chan struct{})}
+		s, err := New(Config{Node: "n1", Source: src, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { s.loop(ctx); close(done) }()
+		time.Sleep(pace.Hang)
+		if err := s.Alive(); err != nil {
+			t.Errorf("as long as it may take: %v", err)
+		}
+		time.Sleep(time.Millisecond)
+		if s.Alive() == nil {
+			t.Error("longer: nothing")
+		}
+		close(src.hold)
+		for range 3 {
+			synctest.Wait()
+			if err := s.Alive(); err != nil {
+				t.Errorf("when it goes on: %v", err)
+			}
+			time.Sleep(2 * pace.Hang)
+		}
+		cancel()
+		<-done
+	})
 }
 
 // A Service whose pods take longer than its address counts as young: whether the address is free is asked all the same when it

@@ -8,7 +8,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/record"
@@ -51,12 +50,7 @@ func runAgent(ctx context.Context, c *config) error {
 	if err := removeUnused(ctx, leftovers(c)); err != nil {
 		c.log.Warn("What an agent with other parts has left cannot be removed", "err", err)
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return a.serveHTTP(ctx) })
-	for _, p := range a.parts {
-		g.Go(func() error { return p.keep(ctx, c.log) })
-	}
-	return g.Wait()
+	return keepAll(ctx, c.log, a.parts, a.serveHTTP)
 }
 
 func newAgent(c *config) (*agent, error) {

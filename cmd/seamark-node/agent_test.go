@@ -44,6 +44,32 @@ func command(t *testing.T, line string) string {
 	return string(out)
 }
 
+// TestParts: of each part /livez can tell that it hangs, and the one that has traffic come to this node ends before those
+// that serve it.
+func TestParts(t *testing.T) {
+	c, err := complete(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := newAgent(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, p := range a.parts {
+		names = append(names, p.name)
+		if p.ready == nil || p.alive == nil {
+			t.Errorf("of %s nobody can tell whether it is ready, or hangs", p.name)
+		}
+		if p.first != (p.name == "speaker") {
+			t.Errorf("%s ends first: %v", p.name, p.first)
+		}
+	}
+	if want := []string{"watch", "speaker", "proxy", "dns"}; !slices.Equal(names, want) {
+		t.Errorf("parts %v, want %v", names, want)
+	}
+}
+
 // TestWithoutAPI: an agent that is started while nobody reaches the API server answers at the cluster DNS address that an
 // earlier one has left, is alive, and says what it waits for. At its end the address stays.
 func TestWithoutAPI(t *testing.T) {

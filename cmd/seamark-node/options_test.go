@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/pflag"
 	appsv1 "k8s.io/api/apps/v1"
@@ -118,7 +119,7 @@ func key(a preflight.Access, verb string) string {
 	return strings.Join([]string{a.Namespace, a.Group, a.Resource, verb}, " ")
 }
 
-// TestManifestArguments: the agent understands what its DaemonSet tells it.
+// TestManifestArguments: the agent understands what its DaemonSet tells it, and is given the time that its end takes.
 func TestManifestArguments(t *testing.T) {
 	b, err := os.ReadFile("../../manifests/node/daemonset.yaml")
 	if err != nil {
@@ -131,5 +132,10 @@ func TestManifestArguments(t *testing.T) {
 	c, err := complete(t, set.Spec.Template.Spec.Containers[0].Args...)
 	if err != nil || !c.speaker || !c.proxy || !c.dns {
 		t.Errorf("%+v, %v", c, err)
+	}
+	const dns = 4 * time.Second // which has replies under way
+	grace := set.Spec.Template.Spec.TerminationGracePeriodSeconds
+	if grace == nil || time.Duration(*grace)*time.Second < patience+dns {
+		t.Errorf("terminationGracePeriodSeconds %v, want %s at least", grace, patience+dns)
 	}
 }

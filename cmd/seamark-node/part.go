@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/seamark-io/seamark/cluster/preflight"
 )
@@ -17,6 +20,8 @@ type part struct {
 	// run works until ctx ends. again is true where it may be called again after an error.
 	run   func(ctx context.Context) error
 	again bool
+	// first is true for a part that ends before the others: it has traffic come here that they serve.
+	first bool
 	// ready says what is missing until the part does its work, alive that it hangs; nil: nobody can tell.
 	ready, alive func() error
 
@@ -31,6 +36,44 @@ const (
 	restartMin = time.Second
 	restartMax = 30 * time.Second
 )
+
+// patience is how long the parts that come first may take to end until the others end all the same: that leaves these their
+// share of the pod's terminationGracePeriodSeconds, after which no part ends in order.
+const patience = 10 * time.Second
+
+// keepAll keeps the parts, and serves beside them, until ctx ends. Then those parts end that come first, and when they have,
+// the others and serve. What somebody must put right ends all at once, and is returned.
+func keepAll(ctx context.Context, log *slog.Logger, parts []*part, serve func(context.Context) error) error {
+	g, all := errgroup.WithContext(context.WithoutCancel(ctx))
+	early, endEarly := context.WithCancel(all)
+	late, endLate := context.WithCancel(all)
+	defer context.AfterFunc(ctx, endEarly)()
+	var first sync.WaitGroup
+	for _, p := range parts {
+		if p.first {
+			first.Add(1)
+			g.Go(func() error {
+				defer first.Done()
+				return p.keep(early, log)
+			})
+			continue
+		}
+		g.Go(func() error { return p.keep(late, log) })
+	}
+	g.Go(func() error { return serve(late) })
+	g.Go(func() error {
+		<-early.Done()
+		timer := time.AfterFunc(patience, func() {
+			log.Warn("A part takes long to end: the others do not wait for it", "after", patience)
+			endLate()
+		})
+		defer timer.Stop()
+		first.Wait()
+		endLate()
+		return nil
+	})
+	return g.Wait()
+}
 
 // keep runs the part until ctx ends, again and again where that is possible. Where it is not, the part stays down: the kubelet
 // learns from /livez that the agent is to be started anew, and until it does the others work. It returns an error only

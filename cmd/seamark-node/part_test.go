@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -83,6 +84,79 @@ func TestMissingEndsAll(t *testing.T) {
 	p := &part{name: "watch", run: func(context.Context) error { return missing }}
 	if err := p.keep(t.Context(), quiet); !errors.Is(err, missing) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// untilItEnds is a part that notes when it is told to end, and takes a while for it.
+func untilItEnds(name string, first bool, while time.Duration, told map[string]time.Time, mu *sync.Mutex) *part {
+	return &part{name: name, first: first, ready: fine, alive: fine, run: func(ctx context.Context) error {
+		<-ctx.Done()
+		mu.Lock()
+		told[name] = time.Now()
+		mu.Unlock()
+		time.Sleep(while)
+		return nil
+	}}
+}
+
+// TestEndInOrder: what serves the traffic of a part that comes first ends after it, and at once if there is none; but not so
+// late that there is no time left for it, and not when there is something to be put right.
+func TestEndInOrder(t *testing.T) {
+	missing := &preflight.MissingError{}
+	for name, tt := range map[string]struct {
+		// takes is how long the part that comes first takes to end; negative: there is none.
+		takes time.Duration
+		fails error
+		// others is when the others are told to end, ended when all have ended.
+		others, ended time.Duration
+	}{
+		"in order":               {takes: time.Second, others: time.Second, ended: time.Second},
+		"none comes first":       {takes: -1},
+		"it hangs":               {takes: time.Hour, others: patience, ended: time.Hour},
+		"something is not right": {takes: time.Second, fails: missing, ended: time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var mu sync.Mutex
+				told := map[string]time.Time{}
+				parts := []*part{untilItEnds("dns", false, 0, told, &mu)}
+				if tt.takes >= 0 {
+					parts = append(parts, untilItEnds("speaker", true, tt.takes, told, &mu))
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				end := cancel
+				if tt.fails != nil {
+					fail := make(chan struct{})
+					end = func() { close(fail) }
+					parts = append(parts, &part{name: "watch", run: func(context.Context) error { <-fail; return tt.fails }})
+				}
+				serve := untilItEnds("http", false, 0, told, &mu)
+				done := make(chan error)
+				go func() { done <- keepAll(ctx, quiet, parts, serve.run) }()
+				time.Sleep(time.Hour) // nothing ends by itself
+				synctest.Wait()
+				if len(told) > 0 {
+					t.Fatalf("told to end: %v", told)
+				}
+				start := time.Now()
+				end()
+				if err := <-done; !errors.Is(err, tt.fails) {
+					t.Errorf("it ended with %v, want %v", err, tt.fails)
+				}
+				if took := time.Since(start); took != tt.ended {
+					t.Errorf("all have ended after %s, want %s", took, tt.ended)
+				}
+				for _, name := range []string{"dns", "http"} {
+					if after := told[name].Sub(start); after != tt.others {
+						t.Errorf("%s is told to end after %s, want %s", name, after, tt.others)
+					}
+				}
+				if at, is := told["speaker"]; is && !at.Equal(start) {
+					t.Errorf("the speaker is told to end after %s", at.Sub(start))
+				}
+			})
+		})
 	}
 }
 

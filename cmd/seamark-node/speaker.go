@@ -23,6 +23,6 @@ func (a *agent) addSpeaker() error {
 	if err != nil {
 		return err
 	}
-	a.parts = append(a.parts, &part{name: "speaker", run: s.Run, ready: s.Ready})
+	a.parts = append(a.parts, &part{name: "speaker", run: s.Run, first: true, ready: s.Ready, alive: s.Alive})
 	return nil
 }

@@ -33,6 +33,9 @@ func (b *builder) layer2(u *use) (Way, L2) {
 		way.Announced = true
 	case b.keeps(u):
 		way.Announced, l2.Kind = true, Keep
+		if u.owner == "" {
+			l2.Kind = Alone
+		}
 	case slices.ContainsFunc(u.candidates, func(c elect.Candidate) bool { return c.Name == b.facts.Node }):
 		way.Reason = b.notOwner(u)
 	default:

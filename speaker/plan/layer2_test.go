@@ -174,7 +174,16 @@ func TestOwners(t *testing.T) {
 			f.Node, f.Draining = "node2", true
 			seg.Members["node2"] = Member{}
 			only(s, "node2")
-		}, "node2:keep"},
+		}, "node2:alone"},
+		{"draining, and the only one with an endpoint", func(s *cluster.Snapshot, f *Facts, seg Segment) {
+			f.Node, f.Draining = "node2", true
+			seg.Members["node2"] = Member{}
+			local(s, "node2")
+		}, "node2:alone"},
+		{"draining, and nobody else is alive", func(_ *cluster.Snapshot, f *Facts, seg Segment) {
+			f.Node, f.Draining = "node2", true
+			seg.Members["node1"], seg.Members["node2"], seg.Members["node3"] = Member{}, Member{}, Member{}
+		}, "node2:alone"},
 
 		{"preferred", func(s *cluster.Snapshot, _ *Facts, _ Segment) { prefer(s, "node2") }, "node2:own"},
 		{"another is preferred", func(s *cluster.Snapshot, _ *Facts, _ Segment) { prefer(s, "node1") }, "node1:own node2:keep"},

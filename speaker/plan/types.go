@@ -143,10 +143,12 @@ const (
 	// Keep: the node has the address, and the elected owner is another one that has not claimed it yet. Until it does, the
 	// address stays where it is, so that it is at no time nowhere.
 	Keep
+	// Alone: the node drains and has the address, and no other could own it: there is nobody to wait for.
+	Alone
 )
 
 // String returns the kind as a word.
-func (k Kind) String() string { return [...]string{"own", "keep"}[k] }
+func (k Kind) String() string { return [...]string{"own", "keep", "alone"}[k] }
 
 // LAN is one of this node's subnets.
 type LAN struct {

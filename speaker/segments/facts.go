@@ -113,26 +113,20 @@ func lacking(v *liveness.View) string {
 	return strings.Join(texts, "; ")
 }
 
-// Holds returns how many addresses this node may answer for, and whether another node is alive that could have them.
-func (d *Driver) Holds() (addresses int, others bool) {
+// Holds returns the addresses that this node may answer for, in no order.
+func (d *Driver) Holds() []netip.Addr {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	var out []netip.Addr
 	for _, p := range d.parts {
 		v := p.segment.View()
-		here := 0
 		for i := range v.Addresses {
 			if v.Addresses[i].State == liveness.Holding {
-				here++
+				out = append(out, v.Addresses[i].Addr)
 			}
 		}
-		for _, n := range v.Nodes {
-			if here > 0 && n.Name != d.cfg.Node && n.Alive && !n.Draining {
-				others = true
-			}
-		}
-		addresses += here
 	}
-	return addresses, others
+	return out
 }
 
 // Status is that of one segment.

@@ -25,10 +25,16 @@ const (
 
 // guard takes the lock of a segment while this node hears exactly half of the acceptors, so that of two halves one can go
 // on, and gives it up when that is over. It is off the path of a failover that a majority sees through.
+//
+// The lock is the node's: when a part takes the place of another, as when its interface was made anew, it waits for its turn
+// until the other has given the lock up. Otherwise that could come after the new one has taken it, and leave it to the other
+// half.
 func (d *Driver) guard(ctx context.Context, p *part) {
 	if d.cfg.Locker == nil {
 		return
 	}
+	p.turn.Lock()
+	defer p.turn.Unlock()
 	// locked: this node may have the lock, in whole or by a request of which it did not hear the end.
 	locked, told := false, false
 	timer := time.NewTimer(0)

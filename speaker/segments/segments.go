@@ -59,6 +59,7 @@ type Driver struct {
 	ctx      context.Context // of Run; nil before and after
 	running  sync.WaitGroup
 	parts    map[key]*part
+	turns    map[netip.Prefix]*sync.Mutex // by the segment that they are for
 	keys     keyring
 	renew    *time.Timer // signals changed when there will be other keys; nil if there never were
 	draining bool
@@ -74,8 +75,9 @@ type key struct {
 type part struct {
 	key
 	segment *segment.Segment
-	name    string // of the interface
-	keys    *cluster.HeartbeatKeys
+	// name is that of the interface, which may be renamed. It is guarded by the Driver's lock.
+	name string
+	keys *cluster.HeartbeatKeys
 	// stop ends it; nil as long as it does not run.
 	stop context.CancelFunc
 	// members are those that were set last, interfaces what they take part by.
@@ -83,6 +85,8 @@ type part struct {
 	interfaces map[string]string
 	// tied is signalled when whether half of the acceptors are heard has changed.
 	tied chan struct{}
+	// turn is had by the part of the segment that may ask for the lock.
+	turn *sync.Mutex
 	// generations are those of the addresses that were held at the last look. They belong to its goroutine.
 	generations map[netip.Addr]uint64
 }
@@ -98,7 +102,7 @@ func New(c Config) (*Driver, error) {
 	}
 	d := &Driver{
 		cfg: c, loop: loop, phase: rand.Uint64(), changed: make(chan struct{}, 1), lost: make(chan struct{}, 1),
-		parts: map[key]*part{}, keys: keyring{hold: overlap},
+		parts: map[key]*part{}, turns: map[netip.Prefix]*sync.Mutex{}, keys: keyring{hold: overlap},
 	}
 	d.live.Store(&[]*segment.Segment{})
 	return d, nil
@@ -196,6 +200,7 @@ func (d *Driver) set(k key, lan plan.LAN, wants []liveness.Want, keys *cluster.H
 			p.keys = keys
 		}
 	}
+	p.name = lan.Link.Name
 	// Without other keys addresses move all the same.
 	var members []string
 	p.interfaces = map[string]string{}
@@ -228,7 +233,25 @@ func (d *Driver) join(k key, lan plan.LAN, keys *cluster.HeartbeatKeys) (*part, 
 	if err != nil {
 		return nil, err
 	}
-	return &part{key: k, segment: s, name: lan.Link.Name, keys: keys, tied: make(chan struct{}, 1), generations: map[netip.Addr]uint64{}}, nil
+	return &part{
+		key: k, segment: s, name: lan.Link.Name, keys: keys, tied: make(chan struct{}, 1), turn: d.turn(lan.Subnet),
+		generations: map[netip.Addr]uint64{},
+	}, nil
+}
+
+// turn returns what the parts of a segment have in turn. The lock is held.
+func (d *Driver) turn(subnet netip.Prefix) *sync.Mutex {
+	if d.turns[subnet] == nil {
+		d.turns[subnet] = &sync.Mutex{}
+	}
+	return d.turns[subnet]
+}
+
+// nameOf returns the name of the part's interface.
+func (d *Driver) nameOf(p *part) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return p.name
 }
 
 func (d *Driver) remove(p *part) {
@@ -290,7 +313,7 @@ func (d *Driver) keep(ctx context.Context, p *part) {
 		if time.Since(began) > retryMax {
 			delay = retryMin
 		}
-		d.cfg.Log.Warn("cannot take part on a segment", "segment", p.subnet, "interface", p.name, "err", err, "retry", delay)
+		d.cfg.Log.Warn("cannot take part on a segment", "segment", p.subnet, "interface", d.nameOf(p), "err", err, "retry", delay)
 		select {
 		case <-ctx.Done():
 			return
@@ -351,7 +374,7 @@ func (l *segmentLog) tell() {
 		return
 	}
 	l.told, l.at = text, time.Now()
-	l.driver.cfg.Log.Info("a segment has changed", "segment", l.part.subnet, "interface", l.part.name, "alive", view.Alive(), "majority", view.Majority, "problems", text)
+	l.driver.cfg.Log.Info("a segment has changed", "segment", l.part.subnet, "interface", l.driver.nameOf(l.part), "alive", view.Alive(), "majority", view.Majority, "problems", text)
 }
 
 // candidates returns the nodes that are alive and do not drain.
