@@ -111,5 +111,3 @@ func (m *metrics) observe(p plan.Plan, took time.Duration) {
 	defer m.mu.Unlock()
 	m.announced = announced
 }
-
-func (m *metrics) failed(driver string) { m.errors.WithLabelValues(driver).Inc() }

@@ -335,10 +335,11 @@ func (s *Speaker) apply(ctx context.Context, snap *cluster.Snapshot, p plan.Plan
 		{"bfd", func() error { return s.bfd.Set(ctx, bfdSessions(p.BGP)) }},
 		{"ping", func() error { return s.ping.Set(ctx, p.Ping) }},
 	} {
-		text := ""
+		// The counter is there before it counts, so that a first failure is an increase.
+		text, failures := "", s.metrics.errors.WithLabelValues(driver.name)
 		if err := driver.set(); err != nil {
 			ok, text = false, err.Error()
-			s.metrics.failed(driver.name)
+			failures.Inc()
 		}
 		switch text {
 		case s.told[driver.name]:
