@@ -29,8 +29,8 @@ type Driver struct {
 
 // family is what the driver knows of the frontends of one family.
 type family struct {
-	have frontends
-	// pending are changes whose flows could not be deleted yet.
+	// have are those in force, pending the changes since flows were last deleted.
+	have    frontends
 	pending changes
 }
 
@@ -64,8 +64,8 @@ func (d *Driver) Close() error { return d.conn.Close() }
 // Deleted returns how many flows the driver has deleted.
 func (d *Driver) Deleted() uint64 { return d.deleted }
 
-// Set says which tables are in force. Flows that contradict them are deleted by Delete, which costs far more. A family without a
-// table is left alone: until its new rules are in force, every packet makes a flow by the old ones.
+// Set says which tables are in force. Flows that contradict them are deleted by Delete, which costs far more. A family
+// without a table is left alone: until its new rules are in force, every packet makes a flow by the old ones.
 func (d *Driver) Set(inForce []*ruleset.Table) {
 	for _, t := range inForce {
 		f, want := d.families[t.Family], udpFrontends(t)
@@ -78,6 +78,11 @@ func (d *Driver) Set(inForce []*ruleset.Table) {
 	}
 }
 
+// stale reports whether a flow must end.
+func (f *family) stale(fl flow) bool {
+	return f.pending.concern(fl.destination) && f.have.contradicts(fl.destination, fl.answers)
+}
+
 // Pending reports whether there may be flows for Delete.
 func (d *Driver) Pending() bool {
 	for _, f := range d.families {
@@ -88,15 +93,15 @@ func (d *Driver) Pending() bool {
 	return false
 }
 
-// Delete deletes the flows that contradict what was set since the last time. What could not be deleted is tried again by the next
-// Delete.
+// Delete deletes the flows that contradict what was set since the last time. What could not be deleted is tried again by
+// the next Delete.
 func (d *Driver) Delete(ctx context.Context) error {
 	var errs []error
-	for family, f := range d.families {
+	for name, f := range d.families {
 		if f.pending.empty() {
 			continue
 		}
-		if err := d.deleteStale(ctx, family, &f.pending); err != nil {
+		if err := d.deleteStale(ctx, name, f); err != nil {
 			errs = append(errs, err)
 			continue
 		}
@@ -105,24 +110,24 @@ func (d *Driver) Delete(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-func (d *Driver) deleteStale(ctx context.Context, f cluster.Family, ch *changes) error {
+func (d *Driver) deleteStale(ctx context.Context, name cluster.Family, f *family) error {
 	var stale []flow
 	look := func(to netip.AddrPort) error {
 		var w nfnl.Writer
-		writeDump(&w, f, to)
+		writeDump(&w, name, to)
 		err := d.conn.Dump(&w, func(payload []byte) {
 			d.told++
-			if fl, ok := parseFlow(payload, ch.concerns); ok && ch.stale(fl.destination, fl.answers) {
+			if fl, ok := parseFlow(payload, f.pending.concern); ok && f.stale(fl) {
 				stale = append(stale, fl.clone())
 			}
 		})
 		// Flows come and go all the time. One that was missed because of that is newer than the rules.
 		if err != nil && !errors.Is(err, nfnl.ErrInterrupted) {
-			return fmt.Errorf("list the %s flows: %w", f, err)
+			return fmt.Errorf("list the %s flows: %w", name, err)
 		}
 		return ctx.Err()
 	}
-	for _, to := range ch.destinations(few) {
+	for _, to := range f.pending.destinations(few) {
 		if err := look(to); err != nil {
 			return err
 		}
@@ -133,7 +138,7 @@ func (d *Driver) deleteStale(ctx context.Context, f cluster.Family, ch *changes)
 			return err
 		}
 		var w nfnl.Writer
-		writeDelete(&w, f, fl)
+		writeDelete(&w, name, fl)
 		switch err := d.conn.Commit(&w); {
 		case err == nil:
 			d.deleted++

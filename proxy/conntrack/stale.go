@@ -51,34 +51,39 @@ func addressesOf(t *ruleset.Table) addresses {
 	return out
 }
 
-// changes says for which frontends flows may have become stale.
+// contradicts reports whether a flow is not on the way on which the rules for these frontends would send it. The flow goes
+// to the destination of its first packet, and its answers come from the source of the reply direction.
+func (f frontends) contradicts(destination, answers netip.AddrPort) bool {
+	if serving, ok := f[destination]; ok {
+		return !contains(serving, answers)
+	}
+	// A flow that was not translated was none of ours: the address may be the node's own.
+	return answers != destination
+}
+
+// changes say where flows may contradict the frontends. Whether one does is asked of the frontends of now: the changes may
+// have waited while more came.
 type changes struct {
-	frontends map[netip.AddrPort]change
+	frontends map[netip.AddrPort]struct{}
 	// unserved are addresses at which flows are stale that go to none of the frontends. It is for the first look: an
 	// earlier process may have had frontends of which nobody knows any more.
 	unserved addresses
-}
-
-type change struct {
-	// removed frontends translate nothing any more; the others lead to serving.
-	removed bool
-	serving []netip.AddrPort
 }
 
 func (c *changes) empty() bool { return len(c.frontends) == 0 && c.unserved.empty() }
 
 // diff returns the frontends that are new, gone, or lead elsewhere. A new frontend counts because flows to its address
 // may have been let through untranslated before.
-func diff(have, want frontends) map[netip.AddrPort]change {
-	out := map[netip.AddrPort]change{}
+func diff(have, want frontends) []netip.AddrPort {
+	var out []netip.AddrPort
 	for fr, serving := range want {
 		if old, ok := have[fr]; !ok || !containsAll(serving, old) || len(old) == 0 && len(serving) > 0 {
-			out[fr] = change{serving: serving}
+			out = append(out, fr)
 		}
 	}
 	for fr := range have {
 		if _, ok := want[fr]; !ok {
-			out[fr] = change{removed: true}
+			out = append(out, fr)
 		}
 	}
 	return out
@@ -94,12 +99,14 @@ func contains(sorted []netip.AddrPort, ep netip.AddrPort) bool {
 	return ok
 }
 
-// add takes over newer changes.
-func (c *changes) add(newer map[netip.AddrPort]change) {
+// add adds frontends.
+func (c *changes) add(changed []netip.AddrPort) {
 	if c.frontends == nil {
-		c.frontends = map[netip.AddrPort]change{}
+		c.frontends = map[netip.AddrPort]struct{}{}
 	}
-	maps.Copy(c.frontends, newer)
+	for _, fr := range changed {
+		c.frontends[fr] = struct{}{}
+	}
 }
 
 // destinations returns what to look for: each frontend, or the zero AddrPort for all flows if that is more than most.
@@ -110,23 +117,8 @@ func (c *changes) destinations(most int) []netip.AddrPort {
 	return slices.Collect(maps.Keys(c.frontends))
 }
 
-// concerns reports whether flows to a destination may be stale.
-func (c *changes) concerns(destination netip.AddrPort) bool {
+// concern reports whether flows to a destination may be stale.
+func (c *changes) concern(destination netip.AddrPort) bool {
 	_, ok := c.frontends[destination]
 	return ok || c.unserved.contain(destination.Addr())
-}
-
-// stale reports whether a UDP flow must end. The flow goes to the destination of its first packet, and its answers
-// come from the source of the reply direction.
-func (c *changes) stale(destination, answers netip.AddrPort) bool {
-	ch, ok := c.frontends[destination]
-	switch {
-	case !ok && !c.unserved.contain(destination.Addr()):
-		return false
-	case !ok || ch.removed:
-		// A flow that was not translated was none of ours: the address may be the node's own.
-		return answers != destination
-	default:
-		return !contains(ch.serving, answers)
-	}
 }

@@ -2,6 +2,7 @@ package conntrack
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/seamark-io/seamark/cluster"
@@ -54,21 +55,61 @@ func TestStale(t *testing.T) {
 		{"endpoints came", state(svc), both, []string{"let through", "own process"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var ch changes
-			ch.add(diff(c.have, c.want))
+			f := family{have: c.want}
+			f.pending.add(diff(c.have, c.want))
 			ends := map[string]bool{}
 			for _, name := range c.ends {
 				ends[name] = true
 			}
-			for name, flow := range flows {
-				var to, by string
-				for i := range flow {
-					if flow[i] == ' ' {
-						to, by = flow[:i], flow[i+1:]
-					}
+			for name, text := range flows {
+				if got := f.stale(flowOf(text)); got != ends[name] {
+					t.Errorf("flow %q (%s): ends: %v, want %v", name, text, got, ends[name])
 				}
-				if got := ch.stale(netip.MustParseAddrPort(to), netip.MustParseAddrPort(by)); got != ends[name] {
-					t.Errorf("flow %q (%s): ends: %v, want %v", name, flow, got, ends[name])
+			}
+		})
+	}
+}
+
+// flowOf returns a flow by its destination and who answers, "DESTINATION ANSWERS".
+func flowOf(text string) flow {
+	to, by, _ := strings.Cut(text, " ")
+	return flow{destination: netip.MustParseAddrPort(to), answers: netip.MustParseAddrPort(by)}
+}
+
+// TestChangesWhileOthersWait: what is stale is decided by the endpoints of now, not by those of the change that waits.
+func TestChangesWhileOthersWait(t *testing.T) {
+	svc := Service("a", "10.96.0.1", udpPort)
+	with := func(endpoints ...string) []*ruleset.Table {
+		rs := built(svc, Slice("a", udpEP, endpoints...))
+		return rs.Tables()[:1]
+	}
+	gone := built()
+	const a, b, c = "10.244.1.2@n1", "10.244.1.3@n1", "10.244.1.4@n1"
+	for _, step := range []struct {
+		name string
+		sets [][]*ruleset.Table
+		// ends are the last digits of the endpoints whose flows end.
+		ends string
+	}{
+		{"one goes", [][]*ruleset.Table{with(a)}, "34"},
+		{"one goes, then another comes", [][]*ruleset.Table{with(a), with(a, c)}, "3"},
+		{"one goes and comes back", [][]*ruleset.Table{with(a), with(a, b)}, "4"},
+		{"one goes, then another", [][]*ruleset.Table{with(a), with()}, "234"},
+		{"the Service goes and comes back", [][]*ruleset.Table{gone.Tables()[:1], with(b)}, "24"},
+		{"an endpoint goes, then the Service", [][]*ruleset.Table{with(a), gone.Tables()[:1]}, "234"},
+	} {
+		t.Run(step.name, func(t *testing.T) {
+			d := Driver{families: map[cluster.Family]*family{}}
+			d.Set(with(a, b))
+			f := d.families[cluster.IPv4]
+			f.pending = changes{}
+			for _, tables := range step.sets {
+				d.Set(tables)
+			}
+			for _, endpoint := range []string{"2", "3", "4"} {
+				want := strings.Contains(step.ends, endpoint)
+				if got := f.stale(flowOf("10.96.0.1:53 10.244.1." + endpoint + ":53")); got != want {
+					t.Errorf("the flow to 10.244.1.%s ends: %v, want %v", endpoint, got, want)
 				}
 			}
 		})
