@@ -230,24 +230,29 @@ func (p *Proxy) wait(ctx context.Context, n *node, rest time.Duration, check, ag
 				return true
 			}
 		case <-check:
-			end := p.pulse.Begin(time.Now())
-			p.listenHealth(n)
-			changed, err := n.rules.Check(ctx)
-			end()
-			if err != nil {
-				p.metrics.failures.WithLabelValues("check").Inc()
-				p.cfg.Log.Error("Cannot tell whether the rules are as they were left", "error", err)
-			}
-			if p.addressesChanged(n) {
-				return true
-			}
-			if len(changed) > 0 {
-				p.metrics.drift.Inc()
-				p.cfg.Log.Warn("Somebody else has changed the rules", "tables", changed)
+			if p.check(ctx, n) {
 				return true
 			}
 		}
 	}
+}
+
+// check looks at what others may have done to the node, and returns true if that calls for a sync.
+func (p *Proxy) check(ctx context.Context, n *node) bool {
+	defer p.pulse.Begin(time.Now())()
+	p.listenHealth(n)
+	changed, err := n.rules.Check(ctx)
+	if err != nil {
+		p.metrics.failures.WithLabelValues("check").Inc()
+		p.cfg.Log.Error("Cannot tell whether the rules are as they were left", "error", err)
+	}
+	if len(changed) > 0 {
+		p.metrics.drift.Inc()
+		p.cfg.Log.Warn("Somebody else has changed the rules", "tables", changed)
+		// The sync puts them right, and then nothing tells that flows were made without them.
+		n.flows.driver.Set(n.rules.InForce())
+	}
+	return len(changed) > 0 || p.addressesChanged(n)
 }
 
 // deleteFlows deletes the flows that were put off, and returns false if it cannot.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -32,6 +34,9 @@ type family struct {
 	// have are those in force, pending the changes since flows were last deleted.
 	have    frontends
 	pending changes
+	// followed is true as long as every flow that was made since the last look at all of them was made by rules that were
+	// set.
+	followed bool
 }
 
 // New returns a Driver that knows of no frontends: its first Delete looks at the flows of all.
@@ -65,17 +70,33 @@ func (d *Driver) Close() error { return d.conn.Close() }
 func (d *Driver) Deleted() uint64 { return d.deleted }
 
 // Set says which tables are in force. Flows that contradict them are deleted by Delete, which costs far more. A family
-// without a table is left alone: until its new rules are in force, every packet makes a flow by the old ones.
+// without a table is left alone: nobody knows by which rules its flows are made. Once it has one again all of them are
+// looked at, as at the start.
 func (d *Driver) Set(inForce []*ruleset.Table) {
+	for name, f := range d.families {
+		f.followed = f.followed && slices.ContainsFunc(inForce, func(t *ruleset.Table) bool { return t.Family == name })
+	}
 	for _, t := range inForce {
-		f, want := d.families[t.Family], udpFrontends(t)
+		f := d.families[t.Family]
 		if f == nil {
-			f = &family{pending: changes{unserved: addressesOf(t)}}
+			f = &family{}
 			d.families[t.Family] = f
 		}
-		f.pending.add(diff(f.have, want))
-		f.have = want
+		f.follow(t)
 	}
+}
+
+// follow takes over a table that is in force.
+func (f *family) follow(t *ruleset.Table) {
+	want := udpFrontends(t)
+	if f.followed {
+		f.pending.add(slices.Values(diff(f.have, want)))
+	} else {
+		f.pending.add(maps.Keys(f.have))
+		f.pending.add(maps.Keys(want))
+		f.pending.unserved = addressesOf(t)
+	}
+	f.have, f.followed = want, true
 }
 
 // stale reports whether a flow must end.

@@ -188,14 +188,31 @@ func TestSet(t *testing.T) {
 	if d.told != told {
 		t.Errorf("%d flows were looked at for nothing", d.told-told)
 	}
-	less := built(svc, Slice("a", udpEP, "10.244.1.2@n1"), v6)
-	set("the rules of IPv4 could not be changed", less.Tables()[1:], keep...)
+	less := built(svc, Slice("a", udpEP, "10.244.1.2@n1"), v6, ServiceCIDRs("10.96.0.0/16"))
 	rest := slices.DeleteFunc(slices.Clone(keep), func(f string) bool { return strings.HasSuffix(f, " 10.244.1.3:53") })
 	set("an endpoint went", less.Tables(), rest...)
 	if n := d.told - told; n != 4 {
 		t.Errorf("the kernel told of %d flows, want the 4 to the Service's frontends, one of them in the zone", n)
 	}
-	if want := uint64(8); d.Deleted() != want {
+
+	// Somebody has deleted the rules, or has had others.
+	strange := []string{
+		"10.96.0.1:53 10.96.0.1:53", "192.0.2.1:53 192.0.2.1:53", "10.0.0.1:30053 10.244.1.3:53", "10.96.0.7:53 10.244.1.2:53",
+	}
+	for i, f := range strange {
+		track(t, d, client(200+i, f), f)
+	}
+	told = d.told
+	set("IPv4 is not in force", less.Tables()[1:], append(strange, rest...)...)
+	if d.told != told {
+		t.Errorf("%d flows were looked at, though nobody knows the rules", d.told-told)
+	}
+	set("the same is in force again", less.Tables(), rest...)
+
+	set("IPv4 is not in force once more", less.Tables()[1:], rest...)
+	none := built()
+	set("the Service went meanwhile", none.Tables(), "10.96.0.1:9 10.96.0.1:9", "203.0.113.9:53 10.244.1.2:53", "10.0.0.1:4000 10.244.1.9:53")
+	if want := uint64(15); d.Deleted() != want {
 		t.Errorf("deleted %d, want %d", d.Deleted(), want)
 	}
 }

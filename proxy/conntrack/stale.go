@@ -1,6 +1,7 @@
 package conntrack
 
 import (
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -65,8 +66,8 @@ func (f frontends) contradicts(destination, answers netip.AddrPort) bool {
 // have waited while more came.
 type changes struct {
 	frontends map[netip.AddrPort]struct{}
-	// unserved are addresses at which flows are stale that go to none of the frontends. It is for the first look: an
-	// earlier process may have had frontends of which nobody knows any more.
+	// unserved are addresses at which flows are stale that go to none of the frontends. It is for a look at all flows: an
+	// earlier process, or rules of somebody else, may have had frontends of which nobody knows any more.
 	unserved addresses
 }
 
@@ -100,11 +101,11 @@ func contains(sorted []netip.AddrPort, ep netip.AddrPort) bool {
 }
 
 // add adds frontends.
-func (c *changes) add(changed []netip.AddrPort) {
+func (c *changes) add(changed iter.Seq[netip.AddrPort]) {
 	if c.frontends == nil {
 		c.frontends = map[netip.AddrPort]struct{}{}
 	}
-	for _, fr := range changed {
+	for fr := range changed {
 		c.frontends[fr] = struct{}{}
 	}
 }

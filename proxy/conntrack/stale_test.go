@@ -2,6 +2,7 @@ package conntrack
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -56,7 +57,7 @@ func TestStale(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := family{have: c.want}
-			f.pending.add(diff(c.have, c.want))
+			f.pending.add(slices.Values(diff(c.have, c.want)))
 			ends := map[string]bool{}
 			for _, name := range c.ends {
 				ends[name] = true
