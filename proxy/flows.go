@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/seamark-io/seamark/cluster"
 	"github.com/seamark-io/seamark/cluster/pace"
 	"github.com/seamark-io/seamark/cluster/pace/cputime"
 	"github.com/seamark-io/seamark/proxy/ruleset"
@@ -11,7 +12,7 @@ import (
 
 // flowDriver deletes stale flows (package conntrack).
 type flowDriver interface {
-	Set(inForce []*ruleset.Table)
+	Set(inForce []*ruleset.Table, snap *cluster.Snapshot)
 	Pending() bool
 	Delete(ctx context.Context) error
 }
@@ -39,8 +40,8 @@ const (
 func newFlows(d flowDriver) *flows { return &flows{driver: d, pacer: pace.New(flowShare, flowBurst)} }
 
 // set says which tables are in force, and deletes what contradicts them, now or when due receives.
-func (f *flows) set(ctx context.Context, inForce []*ruleset.Table) error {
-	f.driver.Set(inForce)
+func (f *flows) set(ctx context.Context, inForce []*ruleset.Table, snap *cluster.Snapshot) error {
+	f.driver.Set(inForce, snap)
 	return f.delete(ctx)
 }
 

@@ -5,14 +5,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seamark-io/seamark/cluster"
 	"github.com/seamark-io/seamark/proxy/ruleset"
 )
 
 // slowFlows takes its time to delete what was set.
 type slowFlows struct{ sets, deletes, deleted int }
 
-func (s *slowFlows) Set([]*ruleset.Table) { s.sets++ }
-func (s *slowFlows) Pending() bool        { return s.deleted < s.sets }
+func (s *slowFlows) Set([]*ruleset.Table, *cluster.Snapshot) { s.sets++ }
+func (s *slowFlows) Pending() bool                           { return s.deleted < s.sets }
 
 func (s *slowFlows) Delete(context.Context) error {
 	s.deletes++
@@ -29,7 +30,7 @@ func TestFlowsHaveTheirOwnPace(t *testing.T) {
 	f := newFlows(s)
 	atOnce := 0
 	for f.due == nil && atOnce < 100 {
-		if err := f.set(t.Context(), nil); err != nil {
+		if err := f.set(t.Context(), nil, nil); err != nil {
 			t.Fatal(err)
 		}
 		if f.due == nil {
@@ -44,7 +45,7 @@ func TestFlowsHaveTheirOwnPace(t *testing.T) {
 	}
 	before := s.deletes
 	for range 10 {
-		if err := f.set(t.Context(), nil); err != nil || f.due == nil {
+		if err := f.set(t.Context(), nil, nil); err != nil || f.due == nil {
 			t.Fatalf("not put off: %v", err)
 		}
 	}

@@ -250,7 +250,7 @@ func (p *Proxy) check(ctx context.Context, n *node) bool {
 		p.metrics.drift.Inc()
 		p.cfg.Log.Warn("Somebody else has changed the rules", "tables", changed)
 		// The sync puts them right, and then nothing tells that flows were made without them.
-		n.flows.driver.Set(n.rules.InForce())
+		n.flows.driver.Set(n.rules.InForce(), n.snapshot)
 	}
 	return len(changed) > 0 || p.addressesChanged(n)
 }
@@ -290,7 +290,7 @@ func (p *Proxy) syncOnce(ctx context.Context, n *node) error {
 		problems, errs, refused = append(problems, left...), append(errs, rest), refused || len(left) > 0
 	}
 	part("rules", n.rules.Set(ctx, want))
-	part("conntrack", n.flows.set(ctx, n.rules.InForce()))
+	part("conntrack", n.flows.set(ctx, n.rules.InForce(), snap))
 	part("healthcheck", n.checks.Set(ctx, want.NodePortAddresses(), healthcheck.Checks(snap, p.cfg.Rules.Node)))
 
 	p.report(problems)

@@ -69,10 +69,10 @@ func (d *Driver) Close() error { return d.conn.Close() }
 // Deleted returns how many flows the driver has deleted.
 func (d *Driver) Deleted() uint64 { return d.deleted }
 
-// Set says which tables are in force. Flows that contradict them are deleted by Delete, which costs far more. A family
-// without a table is left alone: nobody knows by which rules its flows are made. Once it has one again all of them are
-// looked at, as at the start.
-func (d *Driver) Set(inForce []*ruleset.Table) {
+// Set says which tables are in force, made of snap. Flows that contradict them are deleted by Delete, which costs far more.
+// A family without a table is left alone: nobody knows by which rules its flows are made. Once it has one again all of them
+// are looked at, as at the start.
+func (d *Driver) Set(inForce []*ruleset.Table, snap *cluster.Snapshot) {
 	for name, f := range d.families {
 		f.followed = f.followed && slices.ContainsFunc(inForce, func(t *ruleset.Table) bool { return t.Family == name })
 	}
@@ -82,19 +82,21 @@ func (d *Driver) Set(inForce []*ruleset.Table) {
 			f = &family{}
 			d.families[t.Family] = f
 		}
-		f.follow(t)
+		f.follow(t, snap)
 	}
 }
 
 // follow takes over a table that is in force.
-func (f *family) follow(t *ruleset.Table) {
+func (f *family) follow(t *ruleset.Table, snap *cluster.Snapshot) {
 	want := udpFrontends(t)
 	if f.followed {
 		f.pending.add(slices.Values(diff(f.have, want)))
 	} else {
 		f.pending.add(maps.Keys(f.have))
 		f.pending.add(maps.Keys(want))
-		f.pending.unserved = addressesOf(t)
+	}
+	if !f.followed || f.pending.unserved != nil {
+		f.pending.unserved = unserved(t, snap, f.pending.unserved)
 	}
 	f.have, f.followed = want, true
 }

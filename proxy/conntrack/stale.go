@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"go4.org/netipx"
+
 	"github.com/seamark-io/seamark/cluster"
 	"github.com/seamark-io/seamark/proxy/ruleset"
 )
@@ -26,27 +28,44 @@ func udpFrontends(t *ruleset.Table) frontends {
 	return out
 }
 
-// addresses are those at which nothing but Services is to be found. The zero value has none.
-type addresses struct {
-	single   map[netip.Addr]struct{}
-	prefixes []netip.Prefix
-}
-
-func (a addresses) empty() bool { return len(a.single)+len(a.prefixes) == 0 }
-
-func (a addresses) contain(addr netip.Addr) bool {
-	_, ok := a.single[addr]
-	return ok || slices.ContainsFunc(a.prefixes, func(p netip.Prefix) bool { return p.Contains(addr) })
-}
-
-func addressesOf(t *ruleset.Table) addresses {
-	out := addresses{map[netip.Addr]struct{}{}, t.ServiceCIDRs}
+// unserved returns the addresses at which nothing but Services is to be found: cluster IPs and VIPs, also those that no
+// Service has any more, and what was unserved before.
+func unserved(t *ruleset.Table, snap *cluster.Snapshot, before *netipx.IPSet) *netipx.IPSet {
+	var b netipx.IPSetBuilder
+	b.AddSet(before)
+	for _, p := range snap.ServiceCIDRs {
+		b.AddPrefix(p)
+	}
+	for _, pool := range snap.Pools {
+		for _, r := range pool.Ranges {
+			b.AddRange(r)
+		}
+	}
 	for _, svc := range t.Services {
 		if svc.ClusterIP.IsValid() {
-			out.single[svc.ClusterIP] = struct{}{}
+			b.Add(svc.ClusterIP)
 		}
 		for _, vip := range svc.VIPs {
-			out.single[vip] = struct{}{}
+			b.Add(vip)
+		}
+	}
+	for _, a := range otherUses(t, snap) {
+		b.Remove(a)
+	}
+	set, _ := b.IPSet() // an error says that there was an address that is none
+	return set
+}
+
+// otherUses returns addresses whose flows somebody else may translate: a pod's hostPort is at those of the nodes, and other
+// proxies have Services of theirs.
+func otherUses(t *ruleset.Table, snap *cluster.Snapshot) []netip.Addr {
+	out := slices.Clone(t.NodePortAddresses)
+	for _, n := range snap.Nodes {
+		out = append(out, n.InternalIPs...)
+	}
+	for _, svc := range snap.Services {
+		if svc.ForeignProxy {
+			out = append(append(out, svc.ClusterIPs...), svc.IngressIPs...)
 		}
 	}
 	return out
@@ -67,11 +86,12 @@ func (f frontends) contradicts(destination, answers netip.AddrPort) bool {
 type changes struct {
 	frontends map[netip.AddrPort]struct{}
 	// unserved are addresses at which flows are stale that go to none of the frontends. It is for a look at all flows: an
-	// earlier process, or rules of somebody else, may have had frontends of which nobody knows any more.
-	unserved addresses
+	// earlier process, or rules of somebody else, may have had frontends of which nobody knows any more. It is nil for
+	// every other look.
+	unserved *netipx.IPSet
 }
 
-func (c *changes) empty() bool { return len(c.frontends) == 0 && c.unserved.empty() }
+func (c *changes) empty() bool { return len(c.frontends) == 0 && c.unserved == nil }
 
 // diff returns the frontends that are new, gone, or lead elsewhere. A new frontend counts because flows to its address
 // may have been let through untranslated before.
@@ -112,7 +132,7 @@ func (c *changes) add(changed iter.Seq[netip.AddrPort]) {
 
 // destinations returns what to look for: each frontend, or the zero AddrPort for all flows if that is more than most.
 func (c *changes) destinations(most int) []netip.AddrPort {
-	if !c.unserved.empty() || len(c.frontends) > most {
+	if c.unserved != nil || len(c.frontends) > most {
 		return []netip.AddrPort{{}}
 	}
 	return slices.Collect(maps.Keys(c.frontends))
@@ -121,5 +141,5 @@ func (c *changes) destinations(most int) []netip.AddrPort {
 // concern reports whether flows to a destination may be stale.
 func (c *changes) concern(destination netip.AddrPort) bool {
 	_, ok := c.frontends[destination]
-	return ok || c.unserved.contain(destination.Addr())
+	return ok || c.unserved != nil && c.unserved.Contains(destination.Addr())
 }

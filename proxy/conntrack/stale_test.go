@@ -80,32 +80,29 @@ func flowOf(text string) flow {
 // TestChangesWhileOthersWait: what is stale is decided by the endpoints of now, not by those of the change that waits.
 func TestChangesWhileOthersWait(t *testing.T) {
 	svc := Service("a", "10.96.0.1", udpPort)
-	with := func(endpoints ...string) []*ruleset.Table {
-		rs := built(svc, Slice("a", udpEP, endpoints...))
-		return rs.Tables()[:1]
-	}
-	gone := built()
+	with := func(endpoints ...string) state { return stateOf(svc, Slice("a", udpEP, endpoints...)) }
+	gone := stateOf()
 	const a, b, c = "10.244.1.2@n1", "10.244.1.3@n1", "10.244.1.4@n1"
 	for _, step := range []struct {
 		name string
-		sets [][]*ruleset.Table
+		sets []state
 		// ends are the last digits of the endpoints whose flows end.
 		ends string
 	}{
-		{"one goes", [][]*ruleset.Table{with(a)}, "34"},
-		{"one goes, then another comes", [][]*ruleset.Table{with(a), with(a, c)}, "3"},
-		{"one goes and comes back", [][]*ruleset.Table{with(a), with(a, b)}, "4"},
-		{"one goes, then another", [][]*ruleset.Table{with(a), with()}, "234"},
-		{"the Service goes and comes back", [][]*ruleset.Table{gone.Tables()[:1], with(b)}, "24"},
-		{"an endpoint goes, then the Service", [][]*ruleset.Table{with(a), gone.Tables()[:1]}, "234"},
+		{"one goes", []state{with(a)}, "34"},
+		{"one goes, then another comes", []state{with(a), with(a, c)}, "3"},
+		{"one goes and comes back", []state{with(a), with(a, b)}, "4"},
+		{"one goes, then another", []state{with(a), with()}, "234"},
+		{"the Service goes and comes back", []state{gone, with(b)}, "24"},
+		{"an endpoint goes, then the Service", []state{with(a), gone}, "234"},
 	} {
 		t.Run(step.name, func(t *testing.T) {
 			d := Driver{families: map[cluster.Family]*family{}}
-			d.Set(with(a, b))
+			with(a, b).setIn(&d)
 			f := d.families[cluster.IPv4]
 			f.pending = changes{}
-			for _, tables := range step.sets {
-				d.Set(tables)
+			for _, s := range step.sets {
+				s.setIn(&d)
 			}
 			for _, endpoint := range []string{"2", "3", "4"} {
 				want := strings.Contains(step.ends, endpoint)
@@ -115,4 +112,43 @@ func TestChangesWhileOthersWait(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestUnserved: at which addresses flows are stale that go to no frontend.
+func TestUnserved(t *testing.T) {
+	const foreign = "192.0.2.9"
+	base := []func(*cluster.Snapshot){
+		ServiceCIDRs("10.96.0.0/16 fd00:96::/112"), Pool("lan", "192.0.2.0/24 2001:db8::/64"),
+		Node("n2", "192.0.2.250 10.0.0.2", ""),
+		Service("old", "10.95.0.1", udpPort, func(s *cluster.Service) {
+			s.Type, s.IngressIPs = cluster.LoadBalancer, Addrs("203.0.113.1")
+		}),
+	}
+	others := Service("others", "10.96.0.9", udpPort, func(s *cluster.Service) {
+		s.Type, s.IngressIPs, s.ForeignProxy = cluster.LoadBalancer, Addrs(foreign), true
+	})
+	first, second := stateOf(base...), stateOf(append(base, others)...)
+	var f family
+	check := func(what string, want bool, addrs string) {
+		t.Helper()
+		for _, a := range Addrs(addrs) {
+			fl := flow{destination: netip.AddrPortFrom(a, 99), answers: netip.MustParseAddrPort("10.244.1.2:53")}
+			if got := f.stale(fl); got != want {
+				t.Errorf("%s: a flow to %s ends: %v", what, a, got)
+			}
+		}
+	}
+	const (
+		always = "10.96.0.7 fd00:96::7 192.0.2.7 2001:db8::7 10.95.0.1 203.0.113.1"
+		never  = "10.0.0.1 10.0.0.2 192.0.2.250 10.95.0.2 203.0.113.2"
+	)
+	f.follow(&first.IPv4, first.snap)
+	check("first", true, always+" 10.96.0.9 "+foreign)
+	check("first", false, never)
+	f.follow(&second.IPv4, second.snap)
+	check("another proxy has a Service now", true, always)
+	check("another proxy has a Service now", false, never+" 10.96.0.9 "+foreign)
+	f.pending = changes{}
+	f.follow(&first.IPv4, first.snap)
+	check("after a look", false, always+" "+never+" "+foreign)
 }
