@@ -2,6 +2,7 @@ package conntrack
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -149,7 +150,7 @@ func stateOf(parts ...func(*cluster.Snapshot)) state {
 }
 
 // setIn sets all tables of the state.
-func (s state) setIn(d *Driver) { d.Set(s.Tables(), s.snap) }
+func (s state) setIn(d *Driver) (more bool) { return d.Set(s.Tables(), s.snap) }
 
 // TestSet: the kernel's flows follow the tables, from what an earlier process has left on, and only those of the families
 // whose tables are in force.
@@ -264,6 +265,75 @@ func TestManyChanges(t *testing.T) {
 	if got := len(udpFlows(t, d)); got != 2*few-1 || d.told != 3*few {
 		t.Errorf("%d flows are left, want %d; the kernel told of %d, want %d", got, 2*few-1, d.told, 3*few)
 	}
+}
+
+// TestRefused: a flow that the kernel does not delete is in the way of no other, and is tried again until it is not stale
+// any more.
+func TestRefused(t *testing.T) {
+	d := newDriver(t, nstest.New(t))
+	svc := Service("a", "10.96.0.1", udpPort, func(s *cluster.Service) { s.Type = cluster.NodePort })
+	with := func(endpoints ...string) state { return stateOf(svc, Slice("a", udpEP, endpoints...)) }
+	const (
+		kept, busy, other = "10.96.0.1:53 10.244.1.3:53", "10.96.0.1:53 10.244.1.2:53", "10.96.0.1:53 10.244.1.4:53"
+		nodePort          = "10.0.0.1:30053 10.244.1.2:53"
+	)
+	both := with("10.244.1.2@n1", "10.244.1.3@n1", "10.244.1.4@n1")
+	both.setIn(d)
+	if err := d.Delete(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i, f := range []string{kept, busy, other, nodePort} {
+		track(t, d, client(i, f), f)
+	}
+	really, tries := d.deleteFlow, 0
+	d.deleteFlow = func(f cluster.Family, fl flow) error {
+		if fl.answers == flowOf(busy).answers { // a flowtable has taken it over
+			tries++
+			return unix.EBUSY
+		}
+		return really(f, fl)
+	}
+	deletes := func(what string, wantErr error, wantTries int, want ...string) {
+		t.Helper()
+		tries = 0
+		if err := d.Delete(t.Context()); !errors.Is(err, wantErr) || d.Pending() != (wantErr != nil) {
+			t.Fatalf("%s: %v, pending: %v", what, err, d.Pending())
+		}
+		slices.Sort(want)
+		if got := udpFlows(t, d); !slices.Equal(got, want) || tries != wantTries {
+			t.Errorf("%s, %d tried, want %d; there are %q, want %q", what, tries, wantTries, got, want)
+		}
+	}
+	with("10.244.1.3@n1").setIn(d)
+	deletes("two endpoints went", unix.EBUSY, 2, kept, busy, nodePort)
+
+	// The cluster IP's is not stale any more.
+	svc = Service("a", "10.96.0.1", udpPort)
+	if with("10.244.1.2@n1", "10.244.1.3@n1").setIn(d); !d.Pending() {
+		t.Error("nothing is pending")
+	}
+	deletes("one came back and the node port went", unix.EBUSY, 1, kept, busy, nodePort)
+
+	// Another use of the node port is none of ours. What goes there is asked for by itself, and so the kernel does not tell
+	// of the rest.
+	const hostPort = "10.0.0.1:30053 10.244.1.9:53"
+	track(t, d, client(9, hostPort), hostPort)
+	told := d.told
+	deletes("again", unix.EBUSY, 1, kept, busy, nodePort, hostPort)
+	if d.told != told+2 {
+		t.Errorf("the kernel told of %d flows, want 2", d.told-told)
+	}
+	d.deleteFlow = really
+	deletes("the kernel does", nil, 0, kept, busy, hostPort)
+
+	broken := errors.New("no answer")
+	d.deleteFlow = func(cluster.Family, flow) error { return broken }
+	with("10.244.1.3@n1").setIn(d)
+	for range 2 {
+		deletes("the kernel does not answer", broken, 0, kept, busy, hostPort)
+	}
+	d.deleteFlow = really
+	deletes("it answers again", nil, 0, kept, hostPort)
 }
 
 // FuzzParseFlow: no message of the kernel, or of whoever passes for it, is read beyond its end.

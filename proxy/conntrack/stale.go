@@ -89,9 +89,12 @@ type changes struct {
 	// earlier process, or rules of somebody else, may have had frontends of which nobody knows any more. It is nil for
 	// every other look.
 	unserved *netipx.IPSet
+	// left are flows that the kernel did not delete, by destination and id. Those it is asked for again, but not others to
+	// the same destinations: it may take hours, and somebody else may have a use for a node port by then.
+	left map[netip.AddrPort]map[string]struct{}
 }
 
-func (c *changes) empty() bool { return len(c.frontends) == 0 && c.unserved == nil }
+func (c *changes) empty() bool { return len(c.frontends)+len(c.left) == 0 && c.unserved == nil }
 
 // diff returns the frontends that are new, gone, or lead elsewhere. A new frontend counts because flows to its address
 // may have been let through untranslated before.
@@ -130,16 +133,43 @@ func (c *changes) add(changed iter.Seq[netip.AddrPort]) {
 	}
 }
 
-// destinations returns what to look for: each frontend, or the zero AddrPort for all flows if that is more than most.
+// leave adds a flow that the kernel did not delete.
+func (c *changes) leave(fl flow) {
+	if c.left == nil {
+		c.left = map[netip.AddrPort]map[string]struct{}{}
+	}
+	if c.left[fl.destination] == nil {
+		c.left[fl.destination] = map[string]struct{}{}
+	}
+	c.left[fl.destination][string(fl.id)] = struct{}{}
+}
+
+// destinations returns what to look for: each destination, or the zero AddrPort for all flows if those are more than most.
 func (c *changes) destinations(most int) []netip.AddrPort {
-	if c.unserved != nil || len(c.frontends) > most {
+	out := slices.Collect(maps.Keys(c.frontends))
+	for to := range c.left {
+		if _, ok := c.frontends[to]; !ok {
+			out = append(out, to)
+		}
+	}
+	if c.unserved != nil || len(out) > most {
 		return []netip.AddrPort{{}}
 	}
-	return slices.Collect(maps.Keys(c.frontends))
+	return out
 }
 
 // concern reports whether flows to a destination may be stale.
 func (c *changes) concern(destination netip.AddrPort) bool {
+	return c.anyTo(destination) || c.left[destination] != nil
+}
+
+// include reports whether a flow may be stale.
+func (c *changes) include(fl flow) bool {
+	_, left := c.left[fl.destination][string(fl.id)]
+	return left || c.anyTo(fl.destination)
+}
+
+func (c *changes) anyTo(destination netip.AddrPort) bool {
 	_, ok := c.frontends[destination]
 	return ok || c.unserved != nil && c.unserved.Contains(destination.Addr())
 }

@@ -142,10 +142,14 @@ func TestUnserved(t *testing.T) {
 		always = "10.96.0.7 fd00:96::7 192.0.2.7 2001:db8::7 10.95.0.1 203.0.113.1"
 		never  = "10.0.0.1 10.0.0.2 192.0.2.250 10.95.0.2 203.0.113.2"
 	)
-	f.follow(&first.IPv4, first.snap)
+	if !f.follow(&first.IPv4, first.snap) {
+		t.Error("nothing to look at")
+	}
 	check("first", true, always+" 10.96.0.9 "+foreign)
 	check("first", false, never)
-	f.follow(&second.IPv4, second.snap)
+	if f.follow(&second.IPv4, second.snap) {
+		t.Error("more to look at, though none of our frontends has changed")
+	}
 	check("another proxy has a Service now", true, always)
 	check("another proxy has a Service now", false, never+" 10.96.0.9 "+foreign)
 	f.pending = changes{}
