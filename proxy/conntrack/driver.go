@@ -79,8 +79,8 @@ func (d *Driver) Close() error { return d.conn.Close() }
 func (d *Driver) Deleted() uint64 { return d.deleted }
 
 // Set says which tables are in force, made of snap. Flows that contradict them are deleted by Delete, which costs far more.
-// A family without a table is left alone: nobody knows by which rules its flows are made. Once it has one again all of them
-// are looked at, as at the start. more says that there may be flows for Delete that there were not before.
+// A family without a table has nothing new for Delete: nobody knows by which rules its flows are made. Once it has one again
+// all of them are looked at, as at the start. more says that there may be flows for Delete that there were not before.
 func (d *Driver) Set(inForce []*ruleset.Table, snap *cluster.Snapshot) (more bool) {
 	for name, f := range d.families {
 		f.followed = f.followed && slices.ContainsFunc(inForce, func(t *ruleset.Table) bool { return t.Family == name })

@@ -12,8 +12,15 @@ import (
 	"github.com/seamark-io/seamark/proxy/ruleset"
 )
 
-// frontends are UDP frontends with their serving endpoints, sorted.
-type frontends map[netip.AddrPort][]netip.AddrPort
+// frontends are those of UDP.
+type frontends map[netip.AddrPort]frontend
+
+type frontend struct {
+	// serving endpoints, sorted.
+	serving []netip.AddrPort
+	// translates is false for a frontend without an endpoint for new flows: a policy may exclude all that serve.
+	translates bool
+}
 
 // udpFrontends returns the UDP frontends of a table.
 func udpFrontends(t *ruleset.Table) frontends {
@@ -21,7 +28,7 @@ func udpFrontends(t *ruleset.Table) frontends {
 	for _, svc := range t.Services {
 		for i := range svc.Frontends {
 			if fr := &svc.Frontends[i]; fr.Protocol == cluster.UDP {
-				out[netip.AddrPortFrom(fr.Addr, fr.Port)] = fr.Serving
+				out[netip.AddrPortFrom(fr.Addr, fr.Port)] = frontend{fr.Serving, len(fr.Endpoints) > 0}
 			}
 		}
 	}
@@ -74,8 +81,8 @@ func otherUses(t *ruleset.Table, snap *cluster.Snapshot) []netip.Addr {
 // contradicts reports whether a flow is not on the way on which the rules for these frontends would send it. The flow goes
 // to the destination of its first packet, and its answers come from the source of the reply direction.
 func (f frontends) contradicts(destination, answers netip.AddrPort) bool {
-	if serving, ok := f[destination]; ok {
-		return !contains(serving, answers)
+	if fr, ok := f[destination]; ok {
+		return !contains(fr.serving, answers)
 	}
 	// A flow that was not translated was none of ours: the address may be the node's own.
 	return answers != destination
@@ -96,18 +103,18 @@ type changes struct {
 
 func (c *changes) empty() bool { return len(c.frontends)+len(c.left) == 0 && c.unserved == nil }
 
-// diff returns the frontends that are new, gone, or lead elsewhere. A new frontend counts because flows to its address
-// may have been let through untranslated before.
+// diff returns the frontends that are new, gone, or lead elsewhere. One that translates from now on counts because flows to
+// its address may have been let through untranslated before.
 func diff(have, want frontends) []netip.AddrPort {
 	var out []netip.AddrPort
-	for fr, serving := range want {
-		if old, ok := have[fr]; !ok || !containsAll(serving, old) || len(old) == 0 && len(serving) > 0 {
-			out = append(out, fr)
+	for at, now := range want {
+		if old, ok := have[at]; !ok || !containsAll(now.serving, old.serving) || now.translates && !old.translates {
+			out = append(out, at)
 		}
 	}
-	for fr := range have {
-		if _, ok := want[fr]; !ok {
-			out = append(out, fr)
+	for at := range have {
+		if _, ok := want[at]; !ok {
+			out = append(out, at)
 		}
 	}
 	return out

@@ -18,6 +18,7 @@ func TestStale(t *testing.T) {
 		return []cluster.SlicePort{{Name: "dns", Protocol: cluster.UDP, Port: port}, {Name: "web", Protocol: cluster.TCP, Port: 80}}
 	}
 	svc := Service("a", "10.96.0.1", ports, func(s *cluster.Service) { s.Type, s.IngressIPs = cluster.LoadBalancer, Addrs("192.0.2.1") })
+	local := Service("a", "10.96.0.1", ports, func(s *cluster.Service) { s.InternalLocal = true })
 	state := func(parts ...func(*cluster.Snapshot)) frontends {
 		rs, _ := ruleset.Build(Snapshot(append(parts, Node("n1", "10.0.0.1", "10.244.1.0/24"))...), ruleset.Config{Node: "n1"})
 		return udpFrontends(&rs.IPv4)
@@ -54,6 +55,8 @@ func TestStale(t *testing.T) {
 		{"the node port went", both, state(Service("a", "10.96.0.1", ports), Slice("a", at(53), "10.244.1.2@n1", "10.244.1.3@n1")), []string{"vip", "node port"}},
 		{"the Service came", state(), both, []string{"let through", "own process"}},
 		{"endpoints came", state(svc), both, []string{"let through", "own process"}},
+		{"endpoints came that a policy includes", state(local, Slice("a", at(53), "10.244.1.2@n2")),
+			state(local, Slice("a", at(53), "10.244.1.2@n2", "10.244.1.3@n1")), []string{"let through"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := family{have: c.want}
