@@ -281,6 +281,44 @@ func TestRepair(t *testing.T) {
 	}
 }
 
+// TestRepairFlows: what went untranslated while the rules were gone does not stay so for ever.
+func TestRepairFlows(t *testing.T) {
+	l := newLab(t)
+	l.start(func(c *Config) { c.CheckInterval = 300 * time.Millisecond })
+	l.sync(served(func(*cluster.Service) {}, "10.244.1.2@n1", "fd00:244:1::2@n1"))
+	// Somebody else's rules have flows tracked also while ours are gone.
+	l.run(l.node, "nft add table inet other { chain c { type filter hook prerouting priority 0 ; ct state established accept ; } ; }")
+	for _, c := range []struct{ what, gone, to string }{
+		{"a table", "nft delete table ip seamark", "192.0.2.1:80"},
+		{"a table of IPv6", "nft delete table ip6 seamark", "[2001:db8::1]:80"},
+		{"the elements of sets", "nft flush map ip seamark services ; flush set ip seamark vips", "192.0.2.1:80"},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			var conn net.Conn
+			var err error
+			l.client.Do(func() { conn, err = net.Dial("udp", c.to) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			l.run(l.node, c.gone)
+			if _, err := conn.Write([]byte("?")); err != nil {
+				t.Fatal(err)
+			}
+			for deadline := time.Now().Add(5 * time.Second); ; {
+				got, err := exchange(conn, "udp")
+				if strings.HasPrefix(got, "pod1 ") {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatalf("5 s later: %q %v", got, err)
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+		})
+	}
+}
+
 // TestLocalDNS: while the node's own DNS server listens, packets to it reach it, whatever the DNS Service's endpoints are.
 // When it has stopped, its address stays on the node: the Service's endpoints answer if there are any, and else whoever
 // asks is told at once that nobody does.

@@ -170,6 +170,8 @@ type node struct {
 	flows     *flows
 	checks    *healthcheck.Services
 	health    *http.Server
+	// flowsError is why flows could not be deleted when that was last told.
+	flowsError string
 	// listening is true once health is served; listenError is why it was not.
 	listening   bool
 	listenError string
@@ -226,43 +228,54 @@ func (p *Proxy) wait(ctx context.Context, n *node, rest time.Duration, check, ag
 		case <-again:
 			return true
 		case <-n.flows.due:
-			if !p.deleteFlows(ctx, n) {
-				return true
-			}
-		case <-check:
 			end := p.pulse.Begin(time.Now())
-			p.listenHealth(n)
-			changed, err := n.rules.Check(ctx)
+			p.deleteFlows(ctx, n)
 			end()
-			if err != nil {
-				p.metrics.failures.WithLabelValues("check").Inc()
-				p.cfg.Log.Error("Cannot tell whether the rules are as they were left", "error", err)
-			}
-			if p.addressesChanged(n) {
-				return true
-			}
-			if len(changed) > 0 {
-				p.metrics.drift.Inc()
-				p.cfg.Log.Warn("Somebody else has changed the rules", "tables", changed)
+		case <-check:
+			if p.check(ctx, n) {
 				return true
 			}
 		}
 	}
 }
 
-// deleteFlows deletes the flows that were put off, and returns false if it cannot.
-func (p *Proxy) deleteFlows(ctx context.Context, n *node) bool {
+// check looks at what others may have done to the node, and returns true if that calls for a sync.
+func (p *Proxy) check(ctx context.Context, n *node) bool {
 	defer p.pulse.Begin(time.Now())()
-	if err := n.flows.delete(ctx); err != nil {
-		p.metrics.failures.WithLabelValues("conntrack").Inc()
-		p.cfg.Log.Error("Stale flows are not deleted", "error", err)
-		return false
+	p.listenHealth(n)
+	changed, err := n.rules.Check(ctx)
+	if err != nil {
+		p.metrics.failures.WithLabelValues("check").Inc()
+		p.cfg.Log.Error("Cannot tell whether the rules are as they were left", "error", err)
 	}
-	p.settled(n)
-	return true
+	if len(changed) > 0 {
+		p.metrics.drift.Inc()
+		p.cfg.Log.Warn("Somebody else has changed the rules", "tables", changed)
+		// The sync puts them right, and then nothing tells that flows were made without them.
+		n.flows.set(n.rules.InForce(), n.snapshot)
+	}
+	return len(changed) > 0 || p.addressesChanged(n)
 }
 
-// syncOnce brings the kernel to what the Source says now. The parts are independent: the errors of all are joined.
+// deleteFlows deletes stale flows as far as that was not put off. What cannot be deleted keeps nothing else from being as
+// wanted, and is told once.
+func (p *Proxy) deleteFlows(ctx context.Context, n *node) {
+	switch err := n.flows.delete(ctx); {
+	case ctx.Err() != nil:
+	case err != nil:
+		p.metrics.failures.WithLabelValues("conntrack").Inc()
+		if err.Error() != n.flowsError {
+			p.cfg.Log.Error("Stale UDP flows are not deleted, trying again", "error", err)
+		}
+		n.flowsError = err.Error()
+	case n.flows.due == nil:
+		n.flowsError = ""
+		p.synced.Store(n.snapshot)
+	}
+}
+
+// syncOnce brings the kernel to what the Source says now. The parts are independent: the errors of all are joined. Flows are
+// none of them, see deleteFlows.
 func (p *Proxy) syncOnce(ctx context.Context, n *node) error {
 	snap := p.cfg.Source.Snapshot()
 	if snap == nil {
@@ -285,28 +298,21 @@ func (p *Proxy) syncOnce(ctx context.Context, n *node) error {
 		problems, errs, refused = append(problems, left...), append(errs, rest), refused || len(left) > 0
 	}
 	part("rules", n.rules.Set(ctx, want))
-	part("conntrack", n.flows.set(ctx, n.rules.InForce()))
+	n.flows.set(n.rules.InForce(), snap)
 	part("healthcheck", n.checks.Set(ctx, want.NodePortAddresses(), healthcheck.Checks(snap, p.cfg.Rules.Node)))
 
 	p.report(problems)
 	p.metrics.sync(time.Since(start), &want, len(problems))
 	n.snapshot = snap
-	p.settled(n)
-	if err := errors.Join(errs...); err != nil {
-		return err
+	err := errors.Join(errs...)
+	if err == nil {
+		p.health.Updated()
 	}
-	p.health.Updated()
-	if refused {
+	p.deleteFlows(ctx, n)
+	if err == nil && refused {
 		return errRefused
 	}
-	return nil
-}
-
-// settled notes what the kernel has been brought to, unless flows have been put off.
-func (p *Proxy) settled(n *node) {
-	if n.flows.due == nil {
-		p.synced.Store(n.snapshot)
-	}
+	return err
 }
 
 // errRefused says that all is done but for Problems that have been reported and that may pass.

@@ -2,6 +2,7 @@ package conntrack
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -136,10 +137,20 @@ var (
 	node1   = Node("n1", "10.0.0.1 fd00::1", "10.244.1.0/24 fd00:244:1::/64")
 )
 
-func built(parts ...func(*cluster.Snapshot)) ruleset.Ruleset {
-	rs, _ := ruleset.Build(Snapshot(append(parts, node1)...), ruleset.Config{Node: "n1"})
-	return rs
+// state is a Snapshot and what is made of it.
+type state struct {
+	ruleset.Ruleset
+	snap *cluster.Snapshot
 }
+
+func stateOf(parts ...func(*cluster.Snapshot)) state {
+	snap := Snapshot(append(parts, node1)...)
+	rs, _ := ruleset.Build(snap, ruleset.Config{Node: "n1"})
+	return state{rs, snap}
+}
+
+// setIn sets all tables of the state.
+func (s state) setIn(d *Driver) (more bool) { return d.Set(s.Tables(), s.snap) }
 
 // TestSet: the kernel's flows follow the tables, from what an earlier process has left on, and only those of the families
 // whose tables are in force.
@@ -149,15 +160,22 @@ func TestSet(t *testing.T) {
 	vip := func(s *cluster.Service) { s.Type, s.IngressIPs = cluster.LoadBalancer, Addrs("192.0.2.1 2001:db8::1") }
 	svc := Service("a", "10.96.0.1 fd00:96::1", udpPort, vip)
 	v4, v6 := Slice("a", udpEP, "10.244.1.2@n1", "10.244.1.3@n1"), Slice("a", udpEP, "fd00:244:1::2@n1")
-	both := built(svc, v4, v6, ServiceCIDRs("10.96.0.0/16"))
+	foreign := Service("foreign", "10.96.0.8", udpPort, func(s *cluster.Service) {
+		s.Type, s.IngressIPs, s.ForeignProxy = cluster.LoadBalancer, Addrs("192.0.2.8"), true
+	})
+	always := []func(*cluster.Snapshot){
+		ServiceCIDRs("10.96.0.0/16"), Pool("lan", "192.0.2.0/24 2001:db8::/64"), foreign, Node("n2", "192.0.2.250", ""),
+	}
+	both := stateOf(append(always, svc, v4, v6)...)
 	keep := []string{
 		"10.96.0.1:53 10.244.1.2:53", "[fd00:96::1]:53 [fd00:244:1::2]:53", "192.0.2.1:53 10.244.1.3:53", "10.0.0.1:30053 10.244.1.2:53",
 		// Not translated, or none of ours.
-		"10.96.0.1:9 10.96.0.1:9", "203.0.113.9:53 10.244.1.2:53", "10.0.0.1:4000 10.244.1.9:53",
+		"10.96.0.1:9 10.96.0.1:9", "203.0.113.9:53 10.244.1.2:53", "10.0.0.1:4000 10.244.1.9:53", "192.0.2.77:53 192.0.2.77:53",
+		"192.0.2.250:4000 10.244.1.9:53", "10.96.0.8:53 10.244.1.9:53", "192.0.2.8:53 10.244.1.9:53",
 	}
 	for i, f := range slices.Concat(keep, []string{
 		"10.96.0.1:54 10.244.1.2:53", "192.0.2.1:99 10.244.1.2:53", // a port that went while no agent ran
-		"10.96.0.7:53 10.244.1.2:53",                                 // a Service that went
+		"10.96.0.7:53 10.244.1.2:53", "192.0.2.7:53 10.244.1.2:53", // a Service that went
 		"10.96.0.1:53 10.244.9.9:53", "10.0.0.1:30053 10.244.9.9:53", // an endpoint that went
 		"192.0.2.1:53 192.0.2.1:53", // from before there was the Service
 		"zone 10.96.0.1:53 10.244.9.9:53", "tcp 10.96.0.1:53 10.244.9.9:53",
@@ -166,9 +184,9 @@ func TestSet(t *testing.T) {
 	}
 	late := "[2001:db8::1]:99 [fd00:244:1::2]:53"
 	track(t, d, client(99, late), late)
-	set := func(what string, tables []*ruleset.Table, want ...string) {
+	set := func(what string, s state, tables []*ruleset.Table, want ...string) {
 		t.Helper()
-		d.Set(tables)
+		d.Set(tables, s.snap)
 		if err := d.Delete(t.Context()); err != nil || d.Pending() {
 			t.Fatal(err)
 		}
@@ -177,25 +195,45 @@ func TestSet(t *testing.T) {
 			t.Errorf("%s:\n%s\nwant\n%s", what, strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
 	}
-	set("IPv6 is not in force", both.Tables()[:1], append(keep, late)...)
-	set("both", both.Tables(), keep...)
+	set("IPv6 is not in force", both, both.Tables()[:1], append(keep, late)...)
+	set("both", both, both.Tables(), keep...)
 	if n, want := flows(t, d), len(keep)+2; n != want {
 		t.Errorf("%d flows are left, want %d: those of TCP and of the zone are none of ours", n, want)
 	}
 
 	told := d.told
-	set("the same again", both.Tables(), keep...)
+	set("the same again", both, both.Tables(), keep...)
 	if d.told != told {
 		t.Errorf("%d flows were looked at for nothing", d.told-told)
 	}
-	less := built(svc, Slice("a", udpEP, "10.244.1.2@n1"), v6)
-	set("the rules of IPv4 could not be changed", less.Tables()[1:], keep...)
+	less := stateOf(append(always, svc, Slice("a", udpEP, "10.244.1.2@n1"), v6)...)
 	rest := slices.DeleteFunc(slices.Clone(keep), func(f string) bool { return strings.HasSuffix(f, " 10.244.1.3:53") })
-	set("an endpoint went", less.Tables(), rest...)
+	set("an endpoint went", less, less.Tables(), rest...)
 	if n := d.told - told; n != 4 {
 		t.Errorf("the kernel told of %d flows, want the 4 to the Service's frontends, one of them in the zone", n)
 	}
-	if want := uint64(8); d.Deleted() != want {
+
+	// Somebody has deleted the rules, or has had others.
+	strange := []string{
+		"10.96.0.1:53 10.96.0.1:53", "192.0.2.1:53 192.0.2.1:53", "10.0.0.1:30053 10.244.1.3:53", "10.96.0.7:53 10.244.1.2:53",
+	}
+	for i, f := range strange {
+		track(t, d, client(200+i, f), f)
+	}
+	told = d.told
+	set("IPv4 is not in force", less, less.Tables()[1:], append(strange, rest...)...)
+	if d.told != told {
+		t.Errorf("%d flows were looked at, though nobody knows the rules", d.told-told)
+	}
+	set("the same is in force again", less, less.Tables(), rest...)
+
+	set("IPv4 is not in force once more", less, less.Tables()[1:], rest...)
+	none := stateOf(always...)
+	rest = slices.DeleteFunc(rest, func(f string) bool {
+		return f == "10.96.0.1:53 10.244.1.2:53" || f == "10.0.0.1:30053 10.244.1.2:53" || f[0] == '['
+	})
+	set("the Service went meanwhile", none, none.Tables(), rest...)
+	if want := uint64(16); d.Deleted() != want {
 		t.Errorf("deleted %d, want %d", d.Deleted(), want)
 	}
 }
@@ -203,16 +241,16 @@ func TestSet(t *testing.T) {
 // TestManyChanges: with many changed frontends all flows are looked at, once.
 func TestManyChanges(t *testing.T) {
 	d := newDriver(t, nstest.New(t))
-	state := func(endpoint string) ruleset.Ruleset {
+	at := func(endpoint string) state {
 		var parts []func(*cluster.Snapshot)
 		for i := range few + 1 {
 			name := fmt.Sprintf("s%d", i)
 			parts = append(parts, Service(name, fmt.Sprintf("10.96.0.%d", i+1), udpPort), Slice(name, udpEP, endpoint))
 		}
-		return built(parts...)
+		return stateOf(parts...)
 	}
-	before, after := state("10.244.1.2@n1"), state("10.244.1.3@n1")
-	d.Set(before.Tables())
+	before, after := at("10.244.1.2@n1"), at("10.244.1.3@n1")
+	before.setIn(d)
 	if err := d.Delete(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -220,13 +258,82 @@ func TestManyChanges(t *testing.T) {
 		f := fmt.Sprintf("10.96.0.%d:53 10.244.1.2:53", i+1)
 		track(t, d, client(i, f), f)
 	}
-	d.Set(after.Tables())
+	after.setIn(d)
 	if err := d.Delete(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if got := len(udpFlows(t, d)); got != 2*few-1 || d.told != 3*few {
 		t.Errorf("%d flows are left, want %d; the kernel told of %d, want %d", got, 2*few-1, d.told, 3*few)
 	}
+}
+
+// TestRefused: a flow that the kernel does not delete is in the way of no other, and is tried again until it is not stale
+// any more.
+func TestRefused(t *testing.T) {
+	d := newDriver(t, nstest.New(t))
+	svc := Service("a", "10.96.0.1", udpPort, func(s *cluster.Service) { s.Type = cluster.NodePort })
+	with := func(endpoints ...string) state { return stateOf(svc, Slice("a", udpEP, endpoints...)) }
+	const (
+		kept, busy, other = "10.96.0.1:53 10.244.1.3:53", "10.96.0.1:53 10.244.1.2:53", "10.96.0.1:53 10.244.1.4:53"
+		nodePort          = "10.0.0.1:30053 10.244.1.2:53"
+	)
+	both := with("10.244.1.2@n1", "10.244.1.3@n1", "10.244.1.4@n1")
+	both.setIn(d)
+	if err := d.Delete(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i, f := range []string{kept, busy, other, nodePort} {
+		track(t, d, client(i, f), f)
+	}
+	really, tries := d.deleteFlow, 0
+	d.deleteFlow = func(f cluster.Family, fl flow) error {
+		if fl.answers == flowOf(busy).answers { // a flowtable has taken it over
+			tries++
+			return unix.EBUSY
+		}
+		return really(f, fl)
+	}
+	deletes := func(what string, wantErr error, wantTries int, want ...string) {
+		t.Helper()
+		tries = 0
+		if err := d.Delete(t.Context()); !errors.Is(err, wantErr) || d.Pending() != (wantErr != nil) {
+			t.Fatalf("%s: %v, pending: %v", what, err, d.Pending())
+		}
+		slices.Sort(want)
+		if got := udpFlows(t, d); !slices.Equal(got, want) || tries != wantTries {
+			t.Errorf("%s, %d tried, want %d; there are %q, want %q", what, tries, wantTries, got, want)
+		}
+	}
+	with("10.244.1.3@n1").setIn(d)
+	deletes("two endpoints went", unix.EBUSY, 2, kept, busy, nodePort)
+
+	// The cluster IP's is not stale any more.
+	svc = Service("a", "10.96.0.1", udpPort)
+	if with("10.244.1.2@n1", "10.244.1.3@n1").setIn(d); !d.Pending() {
+		t.Error("nothing is pending")
+	}
+	deletes("one came back and the node port went", unix.EBUSY, 1, kept, busy, nodePort)
+
+	// Another use of the node port is none of ours. What goes there is asked for by itself, and so the kernel does not tell
+	// of the rest.
+	const hostPort = "10.0.0.1:30053 10.244.1.9:53"
+	track(t, d, client(9, hostPort), hostPort)
+	told := d.told
+	deletes("again", unix.EBUSY, 1, kept, busy, nodePort, hostPort)
+	if d.told != told+2 {
+		t.Errorf("the kernel told of %d flows, want 2", d.told-told)
+	}
+	d.deleteFlow = really
+	deletes("the kernel does", nil, 0, kept, busy, hostPort)
+
+	broken := errors.New("no answer")
+	d.deleteFlow = func(cluster.Family, flow) error { return broken }
+	with("10.244.1.3@n1").setIn(d)
+	for range 2 {
+		deletes("the kernel does not answer", broken, 0, kept, busy, hostPort)
+	}
+	d.deleteFlow = really
+	deletes("it answers again", nil, 0, kept, hostPort)
 }
 
 // FuzzParseFlow: no message of the kernel, or of whoever passes for it, is read beyond its end.
@@ -259,9 +366,9 @@ func BenchmarkSet(b *testing.B) {
 		track(b, d, client(i, f), f)
 	}
 	svc := Service("a", "10.96.0.1", udpPort)
-	states := []ruleset.Ruleset{built(svc, Slice("a", udpEP, "10.244.1.2@n1")), built(svc, Slice("a", udpEP, "10.244.1.3@n1"))}
+	states := []state{stateOf(svc, Slice("a", udpEP, "10.244.1.2@n1")), stateOf(svc, Slice("a", udpEP, "10.244.1.3@n1"))}
 	for i := 0; b.Loop(); i++ {
-		d.Set(states[i%2].Tables())
+		states[i%2].setIn(d)
 		if err := d.Delete(b.Context()); err != nil {
 			b.Fatal(err)
 		}

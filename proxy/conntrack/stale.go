@@ -1,16 +1,26 @@
 package conntrack
 
 import (
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
+
+	"go4.org/netipx"
 
 	"github.com/seamark-io/seamark/cluster"
 	"github.com/seamark-io/seamark/proxy/ruleset"
 )
 
-// frontends are UDP frontends with their serving endpoints, sorted.
-type frontends map[netip.AddrPort][]netip.AddrPort
+// frontends are those of UDP.
+type frontends map[netip.AddrPort]frontend
+
+type frontend struct {
+	// serving endpoints, sorted.
+	serving []netip.AddrPort
+	// translates is false for a frontend without an endpoint for new flows: a policy may exclude all that serve.
+	translates bool
+}
 
 // udpFrontends returns the UDP frontends of a table.
 func udpFrontends(t *ruleset.Table) frontends {
@@ -18,67 +28,93 @@ func udpFrontends(t *ruleset.Table) frontends {
 	for _, svc := range t.Services {
 		for i := range svc.Frontends {
 			if fr := &svc.Frontends[i]; fr.Protocol == cluster.UDP {
-				out[netip.AddrPortFrom(fr.Addr, fr.Port)] = fr.Serving
+				out[netip.AddrPortFrom(fr.Addr, fr.Port)] = frontend{fr.Serving, len(fr.Endpoints) > 0}
 			}
 		}
 	}
 	return out
 }
 
-// addresses are those at which nothing but Services is to be found. The zero value has none.
-type addresses struct {
-	single   map[netip.Addr]struct{}
-	prefixes []netip.Prefix
-}
-
-func (a addresses) empty() bool { return len(a.single)+len(a.prefixes) == 0 }
-
-func (a addresses) contain(addr netip.Addr) bool {
-	_, ok := a.single[addr]
-	return ok || slices.ContainsFunc(a.prefixes, func(p netip.Prefix) bool { return p.Contains(addr) })
-}
-
-func addressesOf(t *ruleset.Table) addresses {
-	out := addresses{map[netip.Addr]struct{}{}, t.ServiceCIDRs}
+// unserved returns the addresses at which nothing but Services is to be found: cluster IPs and VIPs, also those that no
+// Service has any more, and what was unserved before.
+func unserved(t *ruleset.Table, snap *cluster.Snapshot, before *netipx.IPSet) *netipx.IPSet {
+	var b netipx.IPSetBuilder
+	b.AddSet(before)
+	for _, p := range snap.ServiceCIDRs {
+		b.AddPrefix(p)
+	}
+	for _, pool := range snap.Pools {
+		for _, r := range pool.Ranges {
+			b.AddRange(r)
+		}
+	}
 	for _, svc := range t.Services {
 		if svc.ClusterIP.IsValid() {
-			out.single[svc.ClusterIP] = struct{}{}
+			b.Add(svc.ClusterIP)
 		}
 		for _, vip := range svc.VIPs {
-			out.single[vip] = struct{}{}
+			b.Add(vip)
+		}
+	}
+	for _, a := range otherUses(t, snap) {
+		b.Remove(a)
+	}
+	set, _ := b.IPSet() // an error says that there was an address that is none
+	return set
+}
+
+// otherUses returns addresses whose flows somebody else may translate: a pod's hostPort is at those of the nodes, and other
+// proxies have Services of theirs.
+func otherUses(t *ruleset.Table, snap *cluster.Snapshot) []netip.Addr {
+	out := slices.Clone(t.NodePortAddresses)
+	for _, n := range snap.Nodes {
+		out = append(out, n.InternalIPs...)
+	}
+	for _, svc := range snap.Services {
+		if svc.ForeignProxy {
+			out = append(append(out, svc.ClusterIPs...), svc.IngressIPs...)
 		}
 	}
 	return out
 }
 
-// changes says for which frontends flows may have become stale.
+// contradicts reports whether a flow is not on the way on which the rules for these frontends would send it. The flow goes
+// to the destination of its first packet, and its answers come from the source of the reply direction.
+func (f frontends) contradicts(destination, answers netip.AddrPort) bool {
+	if fr, ok := f[destination]; ok {
+		return !contains(fr.serving, answers)
+	}
+	// A flow that was not translated was none of ours: the address may be the node's own.
+	return answers != destination
+}
+
+// changes say where flows may contradict the frontends. Whether one does is asked of the frontends of now: the changes may
+// have waited while more came.
 type changes struct {
-	frontends map[netip.AddrPort]change
-	// unserved are addresses at which flows are stale that go to none of the frontends. It is for the first look: an
-	// earlier process may have had frontends of which nobody knows any more.
-	unserved addresses
+	frontends map[netip.AddrPort]struct{}
+	// unserved are addresses at which flows are stale that go to none of the frontends. It is for a look at all flows: an
+	// earlier process, or rules of somebody else, may have had frontends of which nobody knows any more. It is nil for
+	// every other look.
+	unserved *netipx.IPSet
+	// left are flows that the kernel did not delete, by destination and id. Those it is asked for again, but not others to
+	// the same destinations: it may take hours, and somebody else may have a use for a node port by then.
+	left map[netip.AddrPort]map[string]struct{}
 }
 
-type change struct {
-	// removed frontends translate nothing any more; the others lead to serving.
-	removed bool
-	serving []netip.AddrPort
-}
+func (c *changes) empty() bool { return len(c.frontends)+len(c.left) == 0 && c.unserved == nil }
 
-func (c *changes) empty() bool { return len(c.frontends) == 0 && c.unserved.empty() }
-
-// diff returns the frontends that are new, gone, or lead elsewhere. A new frontend counts because flows to its address
-// may have been let through untranslated before.
-func diff(have, want frontends) map[netip.AddrPort]change {
-	out := map[netip.AddrPort]change{}
-	for fr, serving := range want {
-		if old, ok := have[fr]; !ok || !containsAll(serving, old) || len(old) == 0 && len(serving) > 0 {
-			out[fr] = change{serving: serving}
+// diff returns the frontends that are new, gone, or lead elsewhere. One that translates from now on counts because flows to
+// its address may have been let through untranslated before.
+func diff(have, want frontends) []netip.AddrPort {
+	var out []netip.AddrPort
+	for at, now := range want {
+		if old, ok := have[at]; !ok || !containsAll(now.serving, old.serving) || now.translates && !old.translates {
+			out = append(out, at)
 		}
 	}
-	for fr := range have {
-		if _, ok := want[fr]; !ok {
-			out[fr] = change{removed: true}
+	for at := range have {
+		if _, ok := want[at]; !ok {
+			out = append(out, at)
 		}
 	}
 	return out
@@ -94,39 +130,53 @@ func contains(sorted []netip.AddrPort, ep netip.AddrPort) bool {
 	return ok
 }
 
-// add takes over newer changes.
-func (c *changes) add(newer map[netip.AddrPort]change) {
+// add adds frontends.
+func (c *changes) add(changed iter.Seq[netip.AddrPort]) {
 	if c.frontends == nil {
-		c.frontends = map[netip.AddrPort]change{}
+		c.frontends = map[netip.AddrPort]struct{}{}
 	}
-	maps.Copy(c.frontends, newer)
+	for fr := range changed {
+		c.frontends[fr] = struct{}{}
+	}
 }
 
-// destinations returns what to look for: each frontend, or the zero AddrPort for all flows if that is more than most.
+// leave adds a flow that the kernel did not delete.
+func (c *changes) leave(fl flow) {
+	if c.left == nil {
+		c.left = map[netip.AddrPort]map[string]struct{}{}
+	}
+	if c.left[fl.destination] == nil {
+		c.left[fl.destination] = map[string]struct{}{}
+	}
+	c.left[fl.destination][string(fl.id)] = struct{}{}
+}
+
+// destinations returns what to look for: each destination, or the zero AddrPort for all flows if those are more than most.
 func (c *changes) destinations(most int) []netip.AddrPort {
-	if !c.unserved.empty() || len(c.frontends) > most {
+	out := slices.Collect(maps.Keys(c.frontends))
+	for to := range c.left {
+		if _, ok := c.frontends[to]; !ok {
+			out = append(out, to)
+		}
+	}
+	if c.unserved != nil || len(out) > most {
 		return []netip.AddrPort{{}}
 	}
-	return slices.Collect(maps.Keys(c.frontends))
+	return out
 }
 
-// concerns reports whether flows to a destination may be stale.
-func (c *changes) concerns(destination netip.AddrPort) bool {
+// concern reports whether flows to a destination may be stale.
+func (c *changes) concern(destination netip.AddrPort) bool {
+	return c.anyTo(destination) || c.left[destination] != nil
+}
+
+// include reports whether a flow may be stale.
+func (c *changes) include(fl flow) bool {
+	_, left := c.left[fl.destination][string(fl.id)]
+	return left || c.anyTo(fl.destination)
+}
+
+func (c *changes) anyTo(destination netip.AddrPort) bool {
 	_, ok := c.frontends[destination]
-	return ok || c.unserved.contain(destination.Addr())
-}
-
-// stale reports whether a UDP flow must end. The flow goes to the destination of its first packet, and its answers
-// come from the source of the reply direction.
-func (c *changes) stale(destination, answers netip.AddrPort) bool {
-	ch, ok := c.frontends[destination]
-	switch {
-	case !ok && !c.unserved.contain(destination.Addr()):
-		return false
-	case !ok || ch.removed:
-		// A flow that was not translated was none of ours: the address may be the node's own.
-		return answers != destination
-	default:
-		return !contains(ch.serving, answers)
-	}
+	return ok || c.unserved != nil && c.unserved.Contains(destination.Addr())
 }

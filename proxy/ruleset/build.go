@@ -32,8 +32,6 @@ type Table struct {
 	Shared []Element
 	// NodePortAddresses are this node's addresses that serve node ports.
 	NodePortAddresses []netip.Addr
-	// ServiceCIDRs hold cluster IPs and nothing else.
-	ServiceCIDRs []netip.Prefix
 }
 
 // Build returns the wanted tables of the node. Problems are returned with every Build as long as they last. Without
@@ -220,7 +218,7 @@ func (b *tableBuilder) assemble() {
 	if b.table != nil && len(b.changed) == 0 {
 		return
 	}
-	t := &Table{Family: b.family, NodePortAddresses: b.cfg.nodePorts, ServiceCIDRs: b.cfg.serviceCIDRs}
+	t := &Table{Family: b.family, NodePortAddresses: b.cfg.nodePorts}
 	if b.table != nil {
 		t.Services = maps.Clone(b.table.Services)
 	} else {

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"strings"
 
+	"go4.org/netipx"
+
 	"github.com/seamark-io/seamark/cluster"
 )
 
@@ -13,7 +15,7 @@ func Snapshot(parts ...func(*cluster.Snapshot)) *cluster.Snapshot {
 	s := &cluster.Snapshot{
 		Services: map[cluster.Name]*cluster.Service{}, Slices: map[cluster.Name][]*cluster.Slice{},
 		Nodes: map[string]*cluster.Node{}, Namespaces: map[string]struct{}{"default": {}},
-		VIPs: map[netip.Addr]*cluster.VIP{},
+		VIPs: map[netip.Addr]*cluster.VIP{}, Pools: map[string]*cluster.Pool{},
 	}
 	for _, p := range parts {
 		p(s)
@@ -35,6 +37,9 @@ func Clone(s *cluster.Snapshot, parts ...func(*cluster.Snapshot)) *cluster.Snaps
 	}
 	for k, v := range s.VIPs {
 		c.VIPs[k] = v
+	}
+	for k, v := range s.Pools {
+		c.Pools[k] = v
 	}
 	c.ServiceCIDRs = s.ServiceCIDRs
 	for _, p := range parts {
@@ -60,6 +65,17 @@ func ServiceCIDRs(list string) func(*cluster.Snapshot) {
 		for _, p := range strings.Fields(list) {
 			s.AddServiceCIDRs([]netip.Prefix{netip.MustParsePrefix(p)})
 		}
+	}
+}
+
+// Pool adds a pool of addresses, prefixes in a list with spaces.
+func Pool(name, prefixes string) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		p := &cluster.Pool{Name: name}
+		for _, prefix := range strings.Fields(prefixes) {
+			p.Ranges = append(p.Ranges, netipx.RangeOfPrefix(netip.MustParsePrefix(prefix)))
+		}
+		s.AddPool(p)
 	}
 }
 
