@@ -135,7 +135,7 @@ func (p *Proxy) listenHealth(n *node) {
 	if n.listening || !p.cfg.HealthAddress.IsValid() {
 		return
 	}
-	l, err := net.Listen("tcp", p.cfg.HealthAddress.String())
+	l, err := net.Listen("tcp", listenAt(p.cfg.HealthAddress))
 	if err != nil {
 		if err.Error() != n.listenError {
 			p.cfg.Log.Error("Health of the proxy is not served, trying again", "error", err)
@@ -145,6 +145,15 @@ func (p *Proxy) listenHealth(n *node) {
 	}
 	n.listening = true
 	go n.health.Serve(l) //nolint:errcheck // ends with Close
+}
+
+// listenAt returns an address for net.Listen. All addresses of IPv6 are those of IPv4 as well, and as "" also where the kernel
+// has no IPv6.
+func listenAt(a netip.AddrPort) string {
+	if a.Addr() == netip.IPv6Unspecified() {
+		return fmt.Sprintf(":%d", a.Port())
+	}
+	return a.String()
 }
 
 // Ready returns nil as soon as the rules have once been as wanted. Any goroutine may call it.
