@@ -64,8 +64,8 @@ unit: ## Unit tests of both modules, with the race detector; what passed and has
 	$(GO) test $(GOFLAGS) -count=1 -v -run '^TestAgainstOracle$$' ./provider/ipam # again, faster, and to be seen: seeds, steps, what came up
 	CGO_ENABLED=1 $(GO) -C integration test -race $$($(GO) -C integration list ./... | grep -v /scenarios)
 
-lab-tests: images artifacts ## The lab itself: what up makes, and that down leaves nothing, also after a crash
-	SEAMARK_LAB_TESTS=t $(GO) -C integration test $(GOFLAGS) -count=1 -timeout 15m -v ./lab
+lab-tests: images artifacts ## The lab itself: what up makes, and that down leaves nothing, also after a crash; the manuals in another
+	SEAMARK_LAB_TESTS=t $(GO) -C integration test $(GOFLAGS) -count=1 -timeout 15m -p 1 -v ./lab ./manual
 
 scenarios: images artifacts ## What users do, in a lab of three nodes
 	$(GO) -C integration test $(GOFLAGS) -count=1 -timeout 30m -v ./scenarios
