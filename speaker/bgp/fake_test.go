@@ -130,6 +130,7 @@ func TestBadRouters(t *testing.T) {
 		"BGP version 3":          {write(openMessage(3, 90, nil)), FailedSent, "OPEN Message Error"},
 		"hold time of a second":  {write(openMessage(4, 1, nil)), FailedSent, "OPEN Message Error"},
 		"parameters cut short":   {write(openMessage(4, 90, []byte{2, 200, 1, 4})), FailedSent, "NOTIFICATION"},
+		"nothing after an OPEN":  {write(openMessage(4, 90, nil)), FailedHoldTimer, "hold timer expired"},
 		"KEEPALIVE for an OPEN":  {write(keepalive()), FailedReceived, "NOTIFICATION"},
 		"UPDATE for an OPEN":     {write(updateMessage(goodAttributes(), 0, 1)), FailedSent, "NOTIFICATION"},
 		"unknown type":           {write(message(77, nil)), FailedSent, "NOTIFICATION"},
@@ -156,6 +157,7 @@ func TestBadRouters(t *testing.T) {
 			gp := good.peer()
 			gp.Name, gp.Session.PeerASN = "good", 64500
 			bp := bad.peer()
+			bp.Session.HoldTime, bp.Session.KeepaliveTime = 3, 1
 			// Two routers at one loopback address differ by port only: gobgp knows them by address.
 			gp.Session.Address = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), relay(t, "127.0.0.1", good.address))
 			set(t, s, wanted([]plan.Peer{bp, gp}, "192.0.2.1/32"))
