@@ -146,7 +146,7 @@ func (s *Speaker) setUsed(ctx context.Context, used []tag) error {
 
 // setPolicies has gobgp let out routes with these tags, each to its peer.
 func (s *Speaker) setPolicies(ctx context.Context, used []tag) error {
-	byTag := map[uint32]plan.Peer{}
+	byTag := map[uint32]*peer{}
 	for name, p := range s.peers {
 		byTag[s.tags.peer(name)] = p
 	}
@@ -157,7 +157,7 @@ func (s *Speaker) setPolicies(ctx context.Context, used []tag) error {
 			continue
 		}
 		for _, f := range []cluster.Family{cluster.IPv4, cluster.IPv6} {
-			if st, ok := export(p, f, t, s.tags.contents[t.attributes], s.extended[p.Name]); ok {
+			if st, ok := export(p.Peer, f, t, s.tags.contents[t.attributes], p.extended); ok {
 				statements = append(statements, st)
 			}
 		}

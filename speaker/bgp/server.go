@@ -114,13 +114,11 @@ func (s *Speaker) stop(restart bool) {
 	s.unwind()
 	s.server = nil
 	for _, p := range s.peers {
-		s.status.remove(p)
+		s.status.remove(p.Peer)
 	}
 	s.leave.stop()
 	s.wanted, s.used, s.statements, s.originated = plan.BGP{}, nil, nil, nil
 	clear(s.peers)
-	clear(s.open)
-	clear(s.extended)
 	clear(s.routes)
 }
 
@@ -153,18 +151,18 @@ func (s *Speaker) catchUp(ctx context.Context) {
 	if s.server == nil || ctx.Err() != nil {
 		return
 	}
-	var opened []plan.Peer
+	var opened []*peer
 	changed := false
-	for name, p := range s.peers {
-		agreed, limited := s.status.asks(addressOf(p))
+	for _, p := range s.peers {
+		agreed, limited := s.status.asks(addressOf(p.Peer))
 		if limited {
 			time.AfterFunc(s.limitPause, func() { s.reopen(p) })
 		}
-		if agreed == s.extended[name] {
+		if agreed == p.extended {
 			continue
 		}
 		changed = true
-		if s.extended[name] = agreed; agreed && p.Session.ExtendedNextHop {
+		if p.extended = agreed; agreed && p.Session.ExtendedNextHop {
 			opened = append(opened, p)
 		}
 	}
@@ -186,7 +184,7 @@ var resendDelays = []time.Duration{50 * time.Millisecond, 500 * time.Millisecond
 
 // resendIPv4 sends the routes to a router that has agreed to IPv6 next hops, now and after the delays, as long as the session is
 // the same.
-func (s *Speaker) resendIPv4(ctx context.Context, p plan.Peer, delays []time.Duration) {
+func (s *Speaker) resendIPv4(ctx context.Context, p *peer, delays []time.Duration) {
 	if err := s.resend(ctx, p); err != nil {
 		s.log.Error("cannot announce IPv4 with IPv6 next hops", "err", err)
 	}
@@ -196,7 +194,7 @@ func (s *Speaker) resendIPv4(ctx context.Context, p plan.Peer, delays []time.Dur
 	time.AfterFunc(delays[0], func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.server != nil && ctx.Err() == nil && s.extended[p.Name] && s.peers[p.Name].Session == p.Session {
+		if s.server != nil && ctx.Err() == nil && p.extended && s.peers[p.Name] == p {
 			s.resendIPv4(ctx, p, delays[1:])
 		}
 	})

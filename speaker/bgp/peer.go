@@ -1,0 +1,65 @@
+package bgp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/osrg/gobgp/v4/api"
+
+	"github.com/seamark-io/seamark/speaker/plan"
+)
+
+// peer is a wanted peer and how far the session with it is.
+type peer struct {
+	plan.Peer
+	// open is true for those that gobgp has; the others wait for BFD.
+	open bool
+	// extended is true when the router agreed to IPv6 next hops of IPv4 routes.
+	extended bool
+}
+
+func (s *Speaker) openPeer(ctx context.Context, p *peer) error {
+	if err := s.server.AddPeer(ctx, &api.AddPeerRequest{Peer: neighbor(p.Peer, s.restarting[p.Name])}); err != nil {
+		return err
+	}
+	p.open = true
+	delete(s.restarting, p.Name)
+	return nil
+}
+
+func (s *Speaker) closePeer(ctx context.Context, p *peer) error {
+	if !p.open {
+		return nil
+	}
+	p.open = false
+	return s.server.DeletePeer(ctx, &api.DeletePeerRequest{Address: addressOf(p.Peer).String()})
+}
+
+// reopen ends a session and tries anew, if it is still the same one.
+func (s *Speaker) reopen(p *peer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.server == nil || s.peers[p.Name] != p || !p.open {
+		return
+	}
+	ctx := context.Background()
+	err := s.closePeer(ctx, p)
+	if err := errors.Join(err, s.openPeer(ctx, p)); err != nil {
+		s.log.Error("cannot try a BGP session anew", "peer", p.Name, "err", err)
+	}
+}
+
+// resend sends all routes to the peer once more, as the policy now has them.
+func (s *Speaker) resend(ctx context.Context, p *peer) error {
+	if !p.open {
+		return nil
+	}
+	err := s.server.ResetPeer(ctx, &api.ResetPeerRequest{
+		Address: addressOf(p.Peer).String(), Soft: true, Direction: api.ResetPeerRequest_DIRECTION_OUT,
+	})
+	if err != nil {
+		return fmt.Errorf("send the routes to %s again: %w", p.Name, err)
+	}
+	return nil
+}
