@@ -48,10 +48,10 @@ type Speaker struct {
 	wanted plan.BGP
 
 	peers map[string]*peer
-	// restarting are those of the first peers that have not been opened: routers may still have the routes of an agent
-	// before this one. It is nil before the first Set.
-	restarting map[string]bool
-	paths      map[netip.Addr]Path
+	paths map[netip.Addr]Path
+	// begun is when this Speaker was made; met are the names of peers that it has opened or given up since.
+	begun time.Time
+	met   map[string]bool
 
 	tags   *tagger
 	routes map[netip.Prefix][]tag
@@ -67,7 +67,8 @@ type Speaker struct {
 func New(c Config) *Speaker {
 	return &Speaker{
 		log: c.Log, leaveTime: c.LeaveTime, limitPause: limitPause, status: newStatusBoard(), poked: make(chan struct{}, 1),
-		peers: map[string]*peer{}, paths: map[netip.Addr]Path{}, tags: newTagger(), routes: map[netip.Prefix][]tag{},
+		begun: time.Now(), met: map[string]bool{}, peers: map[string]*peer{}, paths: map[netip.Addr]Path{},
+		tags: newTagger(), routes: map[netip.Prefix][]tag{},
 	}
 }
 
@@ -103,12 +104,6 @@ func (s *Speaker) Set(ctx context.Context, wanted plan.BGP) error {
 		s.forget(p)
 	}
 	moved := s.adopt(wanted.Peers)
-	if s.restarting == nil {
-		s.restarting = map[string]bool{}
-		for _, p := range wanted.Peers {
-			s.restarting[p.Name] = true
-		}
-	}
 	if err := s.setRoutes(ctx, s.remaining(wanted)); err != nil {
 		return errors.Join(append(errs, err)...)
 	}
@@ -202,6 +197,7 @@ func (s *Speaker) adopt(wanted []plan.Peer) (moved []*peer) {
 }
 
 func (s *Speaker) forget(p *peer) {
+	s.met[p.Name] = true
 	s.status.remove(p.Peer)
 	delete(s.peers, p.Name)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/osrg/gobgp/v4/api"
 
@@ -20,12 +21,19 @@ type peer struct {
 }
 
 func (s *Speaker) openPeer(ctx context.Context, p *peer) error {
-	if err := s.server.AddPeer(ctx, &api.AddPeerRequest{Peer: neighbor(p.Peer, s.restarting[p.Name])}); err != nil {
+	if err := s.server.AddPeer(ctx, &api.AddPeerRequest{Peer: neighbor(p.Peer, s.restarted(p))}); err != nil {
 		return err
 	}
 	p.open = true
-	delete(s.restarting, p.Name)
+	s.met[p.Name] = true
 	return nil
+}
+
+// restarted reports whether the router may still have the routes of an agent before this one. It keeps them no longer than the
+// restart time from when it lost that agent, which was before this one began. Which peers there are is not known at once: some
+// routers have to be found first.
+func (s *Speaker) restarted(p *peer) bool {
+	return !s.met[p.Name] && time.Since(s.begun) < time.Duration(p.Session.RestartTime)*time.Second
 }
 
 func (s *Speaker) closePeer(ctx context.Context, p *peer) error {
