@@ -300,6 +300,40 @@ func TestMillionRoutes(t *testing.T) {
 	netlab.Eventually(t, "it is tried again", func() bool { st := statusOf(s, "fake"); return st.Established() })
 }
 
+// A session that begins anew before the pause is over, because of BFD, is left alone when it is.
+func TestPauseIsOver(t *testing.T) {
+	const limit = 100
+	var sessions atomic.Int64
+	f := fake(t, func(c net.Conn) {
+		handshake(c)
+		n := limit
+		if sessions.Add(1) == 1 {
+			n++
+		}
+		_, _ = c.Write(updateMessage(goodAttributes(), 0, n))
+		_, _ = io.Copy(io.Discard, c)
+	})
+	p := f.peer()
+	p.Session.MaxPrefixes, p.BFD.Enabled = limit, true
+	s := newQuietSpeaker(t)
+	s.limitPause = 4 * time.Second
+	set(t, s, wanted([]plan.Peer{p}, "192.0.2.1/32"))
+	says(t, s, "fake", "more than 100 routes")
+	begun := time.Now()
+	router := p.Session.Address.Addr()
+	s.SetPath(router, PathUp)
+	s.SetPath(router, PathDown)
+	netlab.Eventually(t, "the session is established", func() bool { st := statusOf(s, "fake"); return st.Established() })
+	since := statusOf(s, "fake").Since
+	if took := time.Since(begun); took > s.limitPause {
+		t.Fatalf("it took %s, which is longer than the pause", took)
+	}
+	time.Sleep(s.limitPause)
+	if st := statusOf(s, "fake"); st.Since != since || sessions.Load() != 2 {
+		t.Errorf("%d sessions, %+v", sessions.Load(), st)
+	}
+}
+
 // What is below the limit is held and counted, and not passed on to anybody.
 func TestReceivedRoutesAreNotUsed(t *testing.T) {
 	f := fake(t, func(c net.Conn) {

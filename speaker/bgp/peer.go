@@ -18,6 +18,15 @@ type peer struct {
 	open bool
 	// extended is true when the router agreed to IPv6 next hops of IPv4 routes.
 	extended bool
+	// pause runs while gobgp does not try because the router sent too many routes, until it is made to; nil: it tries.
+	pause *time.Timer
+}
+
+func (p *peer) endPause() {
+	if p.pause != nil {
+		p.pause.Stop()
+		p.pause = nil
+	}
 }
 
 func (s *Speaker) openPeer(ctx context.Context, p *peer) error {
@@ -26,6 +35,7 @@ func (s *Speaker) openPeer(ctx context.Context, p *peer) error {
 	}
 	p.open = true
 	s.met[p.Name] = true
+	s.status.opened(p.Peer)
 	return nil
 }
 
@@ -37,6 +47,7 @@ func (s *Speaker) restarted(p *peer) bool {
 }
 
 func (s *Speaker) closePeer(ctx context.Context, p *peer) error {
+	p.endPause()
 	if !p.open {
 		return nil
 	}
@@ -44,18 +55,22 @@ func (s *Speaker) closePeer(ctx context.Context, p *peer) error {
 	return s.server.DeletePeer(ctx, &api.DeletePeerRequest{Address: addressOf(p.Peer).String()})
 }
 
-// reopen ends a session and tries anew, if it is still the same one.
-func (s *Speaker) reopen(p *peer) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.server == nil || s.peers[p.Name] != p || !p.open {
-		return
-	}
-	ctx := context.Background()
-	err := s.closePeer(ctx, p)
-	if err := errors.Join(err, s.openPeer(ctx, p)); err != nil {
-		s.log.Error("cannot try a BGP session anew", "peer", p.Name, "err", err)
-	}
+// reopenLater begins anew with a router after the pause, unless something else does before.
+func (s *Speaker) reopenLater(p *peer) {
+	var pause *time.Timer
+	pause = time.AfterFunc(s.limitPause, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if p.pause != pause { // ended at the last moment
+			return
+		}
+		ctx := context.Background()
+		err := s.closePeer(ctx, p)
+		if err := errors.Join(err, s.openPeer(ctx, p)); err != nil {
+			s.log.Error("cannot try a BGP session anew", "peer", p.Name, "err", err)
+		}
+	})
+	p.pause = pause
 }
 
 // resend sends all routes to the peer once more, as the policy now has them.

@@ -114,6 +114,7 @@ func (s *Speaker) stop(restart bool) {
 	s.unwind()
 	s.server = nil
 	for _, p := range s.peers {
+		p.endPause()
 		s.status.remove(p.Peer)
 	}
 	s.leave.stop()
@@ -155,8 +156,11 @@ func (s *Speaker) catchUp(ctx context.Context) {
 	changed := false
 	for _, p := range s.peers {
 		agreed, limited := s.status.asks(addressOf(p.Peer))
-		if limited {
-			time.AfterFunc(s.limitPause, func() { s.reopen(p) })
+		switch {
+		case limited && p.pause == nil:
+			s.reopenLater(p)
+		case !limited:
+			p.endPause()
 		}
 		if agreed == p.extended {
 			continue
