@@ -87,6 +87,7 @@ func (s *Speaker) Set(ctx context.Context, wanted plan.BGP) error {
 		s.stop(false)
 	}
 	if len(wanted.Peers) == 0 {
+		clear(s.paths) // with the last peer BFD ends too
 		return nil
 	}
 	if s.server == nil {
@@ -102,6 +103,9 @@ func (s *Speaker) Set(ctx context.Context, wanted plan.BGP) error {
 			errs = append(errs, fmt.Errorf("end the session with %s: %w", p.Name, err))
 		}
 		s.forget(p)
+		if !slices.ContainsFunc(wanted.Peers, func(w plan.Peer) bool { return samePath(p.Session, w.Session) }) {
+			delete(s.paths, addressOf(p.Peer))
+		}
 	}
 	moved := s.adopt(wanted.Peers)
 	if err := s.setRoutes(ctx, s.remaining(wanted)); err != nil {

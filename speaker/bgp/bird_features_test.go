@@ -416,3 +416,44 @@ func TestStrictPath(t *testing.T) {
 	set(t, s, wanted([]plan.Peer{p}, "192.0.2.1/32"))
 	r.has("192.0.2.1/32 via 10.0.0.1")
 }
+
+// With strict BFD, which session waits for BFD's word, and for which its last word still holds because its BFD session is the
+// same. What is to be told of a BFD session that goes on is told once.
+func TestStrictPathOfAnotherSession(t *testing.T) {
+	netlab.Here(t)
+	p := peerOf("tor", "192.0.2.1:179")
+	p.BFD = cluster.BFD{Enabled: true, Strict: true}
+	p.Session.Source = netip.MustParseAddr("192.0.2.9")
+	other := peerOf("other", "192.0.2.2:179")
+	for name, tt := range map[string]struct {
+		change func(s *Speaker, p *plan.Peer)
+		waits  bool
+	}{
+		"nothing":         {func(*Speaker, *plan.Peer) {}, false},
+		"hold time":       {func(_ *Speaker, p *plan.Peer) { p.Session.HoldTime++ }, false},
+		"name":            {func(_ *Speaker, p *plan.Peer) { p.Name = "another" }, false},
+		"source":          {func(_ *Speaker, p *plan.Peer) { p.Session.Source = netip.MustParseAddr("192.0.2.8") }, true},
+		"router":          {func(_ *Speaker, p *plan.Peer) { p.Session.Address = netip.MustParseAddrPort("192.0.2.3:179") }, true},
+		"gone and back":   {func(s *Speaker, _ *plan.Peer) { set(t, s, wanted([]plan.Peer{other})) }, true},
+		"all gone before": {func(s *Speaker, _ *plan.Peer) { set(t, s, plan.BGP{}) }, true},
+		"router ID": {func(s *Speaker, p *plan.Peer) {
+			w := wanted([]plan.Peer{*p})
+			w.RouterID = netip.MustParseAddr("10.0.0.7")
+			set(t, s, w)
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newQuietSpeaker(t)
+			set(t, s, wanted([]plan.Peer{p}))
+			s.SetPath(p.Session.Address.Addr(), PathUp)
+			now := p
+			tt.change(s, &now)
+			set(t, s, wanted([]plan.Peer{now, other}))
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if waits := !s.peers[now.Name].open; waits != tt.waits {
+				t.Errorf("waits for BFD: %v", waits)
+			}
+		})
+	}
+}

@@ -3,6 +3,8 @@ package bgp
 import (
 	"context"
 	"net/netip"
+
+	"github.com/seamark-io/seamark/speaker/plan"
 )
 
 // Path is what BFD (RFC 5880) says of the path to a router.
@@ -48,6 +50,12 @@ func (s *Speaker) SetPath(router netip.Addr, now Path) {
 			}
 		}
 	}
+}
+
+// samePath reports whether two sessions have one BFD session, which goes on when the one is replaced by the other. What BFD said
+// then still holds; of another path it is yet to be heard.
+func samePath(a, b plan.Session) bool {
+	return a.Address.Addr() == b.Address.Addr() && a.Source == b.Source
 }
 
 // mayOpen reports whether a session with the peer may be tried.
