@@ -61,6 +61,12 @@ type Speaker struct {
 	used       []tag
 	statements []statement
 	leave      leave
+	// changed is when gobgp's routes or policies were last changed; withdrawn are the latest withdrawals. Sessions that begin may
+	// have missed them.
+	changed   time.Time
+	withdrawn []withdrawal
+	// attending is the next look at sessions that begin; nil: there are none.
+	attending *time.Timer
 }
 
 // New returns a Speaker without sessions.
@@ -107,13 +113,11 @@ func (s *Speaker) Set(ctx context.Context, wanted plan.BGP) error {
 			delete(s.paths, addressOf(p.Peer))
 		}
 	}
-	moved := s.adopt(wanted.Peers)
+	s.adopt(wanted.Peers)
 	if err := s.setRoutes(ctx, s.remaining(wanted)); err != nil {
 		return errors.Join(append(errs, err)...)
 	}
-	for _, p := range moved { // send again with the new next hop
-		errs = append(errs, s.resend(ctx, p))
-	}
+	errs = append(errs, s.repay(ctx))
 	for _, name := range slices.Sorted(maps.Keys(s.peers)) {
 		p := s.peers[name]
 		if p.open || !s.mayOpen(p) {
@@ -178,8 +182,8 @@ func (s *Speaker) outdated(wanted []plan.Peer) []*peer {
 	return out
 }
 
-// adopt makes the wanted peers the known ones and returns those that stay but have another next hop.
-func (s *Speaker) adopt(wanted []plan.Peer) (moved []*peer) {
+// adopt makes the wanted peers the known ones. Those that stay but have another next hop are owed the routes with it.
+func (s *Speaker) adopt(wanted []plan.Peer) {
 	for _, w := range wanted {
 		p := s.peers[w.Name]
 		switch {
@@ -188,7 +192,7 @@ func (s *Speaker) adopt(wanted []plan.Peer) (moved []*peer) {
 			s.peers[w.Name] = p
 			s.status.add(w)
 		case p.NextHop4 != w.NextHop4 || p.NextHop6 != w.NextHop6:
-			moved = append(moved, p)
+			p.owed = true
 		}
 		p.Peer = w
 	}
@@ -197,7 +201,6 @@ func (s *Speaker) adopt(wanted []plan.Peer) (moved []*peer) {
 		known[addressOf(p.Peer)] = true
 	}
 	maps.DeleteFunc(s.paths, func(router netip.Addr, _ Path) bool { return !known[router] })
-	return moved
 }
 
 func (s *Speaker) forget(p *peer) {

@@ -23,16 +23,19 @@ import (
 	"github.com/seamark-io/seamark/speaker/plan"
 )
 
-// fakeRouter listens on a loopback address and does with each connection what the test says.
+// fakeRouter listens on a loopback address, of which a peer must have one for itself, and does with each connection what the test
+// says.
 type fakeRouter struct {
 	address     netip.AddrPort
 	connections atomic.Int32
 }
 
-func fake(t *testing.T, serve func(c net.Conn)) *fakeRouter {
+func fake(t testing.TB, serve func(c net.Conn)) *fakeRouter { return fakeAt(t, "127.0.0.2", serve) }
+
+func fakeAt(t testing.TB, address string, serve func(c net.Conn)) *fakeRouter {
 	t.Helper()
 	netlab.Here(t)
-	l, err := net.Listen("tcp", "127.0.0.2:0")
+	l, err := net.Listen("tcp", address+":0")
 	if err != nil {
 		t.Fatal(err)
 	}

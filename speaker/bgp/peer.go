@@ -3,7 +3,6 @@ package bgp
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/osrg/gobgp/v4/api"
@@ -18,6 +17,12 @@ type peer struct {
 	open bool
 	// extended is true when the router agreed to IPv6 next hops of IPv4 routes.
 	extended bool
+	// since is when the session was established that is known of; the zero time is none. early is true until gobgp takes it for
+	// established too.
+	since time.Time
+	early bool
+	// owed is true when the router is to be sent all routes once more.
+	owed bool
 	// pause runs while gobgp does not try because the router sent too many routes, until it is made to; nil: it tries.
 	pause *time.Timer
 }
@@ -51,7 +56,7 @@ func (s *Speaker) closePeer(ctx context.Context, p *peer) error {
 	if !p.open {
 		return nil
 	}
-	p.open = false
+	p.open, p.since, p.early, p.owed = false, time.Time{}, false, false
 	return s.server.DeletePeer(ctx, &api.DeletePeerRequest{Address: addressOf(p.Peer).String()})
 }
 
@@ -71,18 +76,4 @@ func (s *Speaker) reopenLater(p *peer) {
 		}
 	})
 	p.pause = pause
-}
-
-// resend sends all routes to the peer once more, as the policy now has them.
-func (s *Speaker) resend(ctx context.Context, p *peer) error {
-	if !p.open {
-		return nil
-	}
-	err := s.server.ResetPeer(ctx, &api.ResetPeerRequest{
-		Address: addressOf(p.Peer).String(), Soft: true, Direction: api.ResetPeerRequest_DIRECTION_OUT,
-	})
-	if err != nil {
-		return fmt.Errorf("send the routes to %s again: %w", p.Name, err)
-	}
-	return nil
 }

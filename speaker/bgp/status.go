@@ -175,11 +175,24 @@ func (b *statusBoard) remove(p plan.Peer) {
 	b.signal()
 }
 
-// asks returns what is to be done about a session: whether the router agreed to IPv6 next hops of IPv4 routes, and whether
-// gobgp has given the session up because of too many routes.
-func (b *statusBoard) asks(router netip.Addr) (extended, limited bool) {
-	b.update(router, func(s *session) { extended, limited = s.Established() && s.extended, s.limited })
-	return extended, limited
+// asked is what a session's state asks for.
+type asked struct {
+	// since is when the session was established; zero: it is not.
+	since time.Time
+	// extended is true when the router agreed to IPv6 next hops of IPv4 routes.
+	extended bool
+	// limited is true when gobgp has given the session up because of too many routes.
+	limited bool
+}
+
+func (b *statusBoard) asks(router netip.Addr) (a asked) {
+	b.update(router, func(s *session) {
+		a.limited = s.limited
+		if s.Established() {
+			a.since, a.extended = s.Since, s.extended
+		}
+	})
+	return a
 }
 
 // opened notes that gobgp begins anew with the router.
