@@ -14,6 +14,7 @@ type bgpMetrics struct {
 }
 
 func newBGPMetrics(driver *bgp.Speaker) *bgpMetrics {
+	const counted = "Counted from 0 again when the session's parameters change, when BFD ends it, and after the pause for too many routes."
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("seamark_bgp_"+name, help, append([]string{"peer"}, labels...), nil)
 	}
@@ -23,8 +24,8 @@ func newBGPMetrics(driver *bgp.Speaker) *bgpMetrics {
 		since:    desc("session_changed_timestamp_seconds", "When the session was established or lost."),
 		sent:     desc("prefixes_sent", "Routes that the router has from this node."),
 		received: desc("prefixes_received", "Routes that the router sent, which are not used.", "family"),
-		updates:  desc("updates_total", "UPDATE messages since the session was configured.", "direction"),
-		messages: desc("messages_total", "BGP messages since the session was configured.", "direction"),
+		updates:  desc("updates_total", "UPDATE messages. "+counted, "direction"),
+		messages: desc("messages_total", "BGP messages. "+counted, "direction"),
 		failures: desc("failures_total", "Sessions lost and attempts that failed.", "reason"),
 	}
 }

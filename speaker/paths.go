@@ -2,7 +2,9 @@ package speaker
 
 import (
 	"context"
+	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/seamark-io/seamark/speaker/bfd"
 	"github.com/seamark-io/seamark/speaker/bfd/packet"
@@ -29,23 +31,50 @@ func bfdSessions(b plan.BGP) []bfd.Session {
 
 // followPaths tells BGP what BFD says of the paths to routers, until ctx ends. It waits for nothing else.
 func (s *Speaker) followPaths(ctx context.Context) {
-	downs := map[netip.Addr]uint64{}
+	seen := downs{}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-s.bfd.Changed():
 		}
-		for _, st := range s.bfd.Status() {
-			router := routerOf(st.Session)
-			if st.Downs > downs[router] && st.State == packet.Up {
-				s.bgp.SetPath(router, bgp.PathDown) // it was, between two looks
-			}
-			downs[router] = st.Downs
-			s.bgp.SetPath(router, pathOf(st))
+		for _, w := range seen.look(s.bfd.Status()) {
+			s.bgp.SetPath(w.router, w.path)
 		}
 		signal(s.observed)
 	}
+}
+
+// word is what BFD says of the path to a router.
+type word struct {
+	router netip.Addr
+	path   bgp.Path
+}
+
+// downs are how often each BFD session had gone down when it was looked at, by router.
+type downs map[netip.Addr]uint64
+
+// look returns what BFD says by now, to be told in this order: also of a path that was down between two looks, and of routers
+// that there is no BFD session with any more, of which it says nothing.
+func (d downs) look(sessions []bfd.Status) []word {
+	var out []word
+	there := map[netip.Addr]bool{}
+	for _, st := range sessions {
+		router := routerOf(st.Session)
+		there[router] = true
+		if st.Downs > d[router] && st.State == packet.Up {
+			out = append(out, word{router, bgp.PathDown})
+		}
+		d[router] = st.Downs
+		out = append(out, word{router, pathOf(st)})
+	}
+	for _, router := range slices.SortedFunc(maps.Keys(d), netip.Addr.Compare) {
+		if !there[router] {
+			delete(d, router)
+			out = append(out, word{router, bgp.PathUnknown})
+		}
+	}
+	return out
 }
 
 // routerOf returns the router as BGP has it: an IPv6 address with the interface, where one is given.

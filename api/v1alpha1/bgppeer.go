@@ -46,6 +46,7 @@ type BGPPeerList struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.ebgpMultihop) || !has(self.ttlSecurityHops)",message="set one of ebgpMultihop and ttlSecurityHops: the latter also says how far away the router may be"
 // +kubebuilder:validation:XValidation:rule="!has(self.interface) || !has(self.ebgpMultihop)",message="ebgpMultihop does not fit to interface: a link-local address is on the link"
 // +kubebuilder:validation:XValidation:rule="!has(self.bfd) || !has(self.ebgpMultihop)",message="bfd watches a router on the link (RFC 5881): it does not fit to ebgpMultihop"
+// +kubebuilder:validation:XValidation:rule="!has(self.bfd) || !has(self.ttlSecurityHops) || self.ttlSecurityHops == 1",message="bfd watches a router on the link (RFC 5881): with it ttlSecurityHops can only be 1"
 // +kubebuilder:validation:XValidation:rule="!has(self.extendedNextHop) || !has(self.peerAddress) || (isIP(self.peerAddress) && ip(self.peerAddress).family() == 6)",message="extendedNextHop is for sessions over IPv6"
 // +kubebuilder:validation:XValidation:rule="!has(self.keepaliveTime) || !has(self.holdTime) || duration(self.keepaliveTime) < duration(self.holdTime)",message="keepaliveTime must be less than holdTime (a third of it is usual)"
 type BGPPeerSpec struct {
@@ -104,16 +105,17 @@ type BGPPeerSpec struct {
 	// +kubebuilder:default="90s"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('3s') && duration(self) <= duration('65535s')",message="must be between 3s and 65535s (RFC 4271)"
 	HoldTime *metav1.Duration `json:"holdTime,omitempty"`
-	// KeepaliveTime between keepalives. Absent: a third of HoldTime.
+	// KeepaliveTime between keepalives. Absent: a third of HoldTime. With a router whose hold time is lower than HoldTime it is a
+	// third of the router's.
 	//
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s')",message="must be at least 1s"
 	KeepaliveTime *metav1.Duration `json:"keepaliveTime,omitempty"`
-	// ConnectRetryTime between attempts to reach the router.
+	// ConnectRetryTime between attempts to reach the router; each may come up to a quarter earlier, at random.
 	//
 	// +optional
 	// +kubebuilder:default="5s"
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('65535s')",message="must be between 1s and 65535s"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('2s') && duration(self) <= duration('65535s')",message="must be between 2s and 65535s"
 	ConnectRetryTime *metav1.Duration `json:"connectRetryTime,omitempty"`
 	// GracefulRestartTime is how long the router is asked to keep the routes of an agent that restarts (RFC 4724), while
 	// the node's kernel goes on forwarding. 0s: not at all, a restart withdraws the routes.

@@ -81,6 +81,9 @@ func TestRefusedPeers(t *testing.T) {
 		{"multihop", `{peerAddress: 10.77.0.99, peerASN: 64513, localASN: 64513, ebgpMultihop: 4}`, []string{"ebgpMultihop is for eBGP"}},
 		{"hold", `{peerAddress: 10.77.0.99, peerASN: 64512, localASN: 64513, holdTime: 1s}`, []string{"between 3s and 65535s"}},
 		{"keepalive", `{peerAddress: 10.77.0.99, peerASN: 64512, localASN: 64513, holdTime: 9s, keepaliveTime: 9s}`, []string{"keepaliveTime must be less than holdTime"}},
+		{"retry", `{peerAddress: 10.77.0.99, peerASN: 64512, localASN: 64513, connectRetryTime: 1s}`, []string{"between 2s and 65535s"}},
+		{"bfd-multihop", `{peerAddress: 10.77.0.99, peerASN: 64512, localASN: 64513, ebgpMultihop: 2, bfd: {}}`, []string{"does not fit to ebgpMultihop"}},
+		{"bfd-hops", `{peerAddress: 10.77.0.99, peerASN: 64512, localASN: 64513, ttlSecurityHops: 2, bfd: {}}`, []string{"with it ttlSecurityHops can only be 1"}},
 		{"typo", `{peerAddress: 10.77.0.99, peerASN: 64512, localASN: 64513, passwort: x}`, []string{`unknown field "spec.passwort"`}},
 	} {
 		out, err := ns.apply(manifest(t, "peer.yaml", "$NAME", ns.name+"-"+tt.name, "$SPEC", tt.spec))

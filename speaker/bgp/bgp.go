@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/osrg/gobgp/v4/api"
 	"github.com/osrg/gobgp/v4/pkg/server"
 
 	"github.com/seamark-io/seamark/speaker/plan"
@@ -48,15 +47,11 @@ type Speaker struct {
 	unwind context.CancelFunc
 	wanted plan.BGP
 
-	peers map[string]plan.Peer
-	// restarting are those of the first peers that have not been opened: routers may still have the routes of an agent
-	// before this one. It is nil before the first Set.
-	restarting map[string]bool
-	// open are those of peers that gobgp has; the others wait for BFD.
-	open map[string]bool
-	// extended are those whose router agreed to IPv6 next hops of IPv4 routes.
-	extended map[string]bool
-	paths    map[netip.Addr]Path
+	peers map[string]*peer
+	paths map[netip.Addr]Path
+	// begun is when this Speaker was made; met are the names of peers that it has opened or given up since.
+	begun time.Time
+	met   map[string]bool
 
 	tags   *tagger
 	routes map[netip.Prefix][]tag
@@ -66,13 +61,19 @@ type Speaker struct {
 	used       []tag
 	statements []statement
 	leave      leave
+	// changed is when gobgp's routes or policies were last changed; withdrawn are the latest withdrawals. Sessions that begin may
+	// have missed them.
+	changed   time.Time
+	withdrawn []withdrawal
+	// attending is the next look at sessions that begin; nil: there are none.
+	attending *time.Timer
 }
 
 // New returns a Speaker without sessions.
 func New(c Config) *Speaker {
 	return &Speaker{
 		log: c.Log, leaveTime: c.LeaveTime, limitPause: limitPause, status: newStatusBoard(), poked: make(chan struct{}, 1),
-		peers: map[string]plan.Peer{}, open: map[string]bool{}, extended: map[string]bool{}, paths: map[netip.Addr]Path{},
+		begun: time.Now(), met: map[string]bool{}, peers: map[string]*peer{}, paths: map[netip.Addr]Path{},
 		tags: newTagger(), routes: map[netip.Prefix][]tag{},
 	}
 }
@@ -92,6 +93,7 @@ func (s *Speaker) Set(ctx context.Context, wanted plan.BGP) error {
 		s.stop(false)
 	}
 	if len(wanted.Peers) == 0 {
+		clear(s.paths) // with the last peer BFD ends too
 		return nil
 	}
 	if s.server == nil {
@@ -107,23 +109,18 @@ func (s *Speaker) Set(ctx context.Context, wanted plan.BGP) error {
 			errs = append(errs, fmt.Errorf("end the session with %s: %w", p.Name, err))
 		}
 		s.forget(p)
-	}
-	moved := s.adopt(wanted.Peers)
-	if s.restarting == nil {
-		s.restarting = map[string]bool{}
-		for _, p := range wanted.Peers {
-			s.restarting[p.Name] = true
+		if !slices.ContainsFunc(wanted.Peers, func(w plan.Peer) bool { return samePath(p.Session, w.Session) }) {
+			delete(s.paths, addressOf(p.Peer))
 		}
 	}
+	s.adopt(wanted.Peers)
 	if err := s.setRoutes(ctx, s.remaining(wanted)); err != nil {
 		return errors.Join(append(errs, err)...)
 	}
-	for _, p := range moved { // send again with the new next hop
-		errs = append(errs, s.resend(ctx, p))
-	}
+	errs = append(errs, s.repay(ctx))
 	for _, name := range slices.Sorted(maps.Keys(s.peers)) {
 		p := s.peers[name]
-		if s.open[name] || !s.mayOpen(p) {
+		if p.open || !s.mayOpen(p) {
 			continue
 		}
 		if err := s.openPeer(ctx, p); err != nil {
@@ -170,12 +167,13 @@ func (s *Speaker) end(restart bool) {
 }
 
 // outdated returns the peers that are not wanted, or not in that way.
-func (s *Speaker) outdated(wanted []plan.Peer) []plan.Peer {
+func (s *Speaker) outdated(wanted []plan.Peer) []*peer {
 	keep := map[string]bool{}
 	for _, w := range wanted {
-		keep[w.Name] = s.peers[w.Name].Session == w.Session
+		have := s.peers[w.Name]
+		keep[w.Name] = have != nil && have.Session == w.Session
 	}
-	var out []plan.Peer
+	var out []*peer
 	for name, have := range s.peers {
 		if !keep[name] {
 			out = append(out, have)
@@ -184,71 +182,29 @@ func (s *Speaker) outdated(wanted []plan.Peer) []plan.Peer {
 	return out
 }
 
-// adopt makes the wanted peers the known ones and returns those that stay but have another next hop.
-func (s *Speaker) adopt(wanted []plan.Peer) (moved []plan.Peer) {
+// adopt makes the wanted peers the known ones. Those that stay but have another next hop are owed the routes with it.
+func (s *Speaker) adopt(wanted []plan.Peer) {
 	for _, w := range wanted {
-		have, ok := s.peers[w.Name]
+		p := s.peers[w.Name]
 		switch {
-		case !ok:
+		case p == nil:
+			p = &peer{}
+			s.peers[w.Name] = p
 			s.status.add(w)
-		case have.NextHop4 != w.NextHop4 || have.NextHop6 != w.NextHop6:
-			moved = append(moved, w)
+		case p.NextHop4 != w.NextHop4 || p.NextHop6 != w.NextHop6:
+			p.owed = true
 		}
-		s.peers[w.Name] = w
+		p.Peer = w
 	}
 	known := map[netip.Addr]bool{}
 	for _, p := range s.peers {
-		known[addressOf(p)] = true
+		known[addressOf(p.Peer)] = true
 	}
 	maps.DeleteFunc(s.paths, func(router netip.Addr, _ Path) bool { return !known[router] })
-	return moved
 }
 
-func (s *Speaker) forget(p plan.Peer) {
-	s.status.remove(p)
+func (s *Speaker) forget(p *peer) {
+	s.met[p.Name] = true
+	s.status.remove(p.Peer)
 	delete(s.peers, p.Name)
-	delete(s.extended, p.Name)
-}
-
-func (s *Speaker) openPeer(ctx context.Context, p plan.Peer) error {
-	if err := s.server.AddPeer(ctx, &api.AddPeerRequest{Peer: neighbor(p, s.restarting[p.Name])}); err != nil {
-		return err
-	}
-	s.open[p.Name] = true
-	delete(s.restarting, p.Name)
-	return nil
-}
-
-func (s *Speaker) closePeer(ctx context.Context, p plan.Peer) error {
-	if !s.open[p.Name] {
-		return nil
-	}
-	delete(s.open, p.Name)
-	return s.server.DeletePeer(ctx, &api.DeletePeerRequest{Address: addressOf(p).String()})
-}
-
-// reopen ends a session and tries anew, if it is still the same one.
-func (s *Speaker) reopen(p plan.Peer) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if have, ok := s.peers[p.Name]; s.server == nil || !ok || have.Session != p.Session || !s.open[p.Name] {
-		return
-	}
-	ctx := context.Background()
-	err := s.closePeer(ctx, p)
-	if err := errors.Join(err, s.openPeer(ctx, p)); err != nil {
-		s.log.Error("cannot try a BGP session anew", "peer", p.Name, "err", err)
-	}
-}
-
-// resend sends all routes to the peer once more, as the policy now has them.
-func (s *Speaker) resend(ctx context.Context, p plan.Peer) error {
-	if !s.open[p.Name] {
-		return nil
-	}
-	err := s.server.ResetPeer(ctx, &api.ResetPeerRequest{Address: addressOf(p).String(), Soft: true, Direction: api.ResetPeerRequest_DIRECTION_OUT})
-	if err != nil {
-		return fmt.Errorf("send the routes to %s again: %w", p.Name, err)
-	}
-	return nil
 }

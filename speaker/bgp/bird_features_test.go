@@ -200,6 +200,80 @@ func TestGracefulRestart(t *testing.T) {
 	r.has()
 }
 
+// A router that is found later than others, as an unnumbered one is, keeps the routes over a restart too. A session that begins
+// anew for another reason is no restart.
+func TestGracefulRestartOfALaterPeer(t *testing.T) {
+	a, b := connected(t, 0), connected(t, 1)
+	a.start(fmt.Sprintf(birdSession, birdRestart))
+	b.start(strings.ReplaceAll(fmt.Sprintf(birdSession, birdRestart), "10.0.0.1", "10.1.0.1"))
+	pa, pb := peerOf("a", "10.0.0.254:179"), peerOf("b", "10.1.0.254:179")
+	pa.Session.RestartTime, pb.Session.RestartTime = 60, 60
+	both := wanted([]plan.Peer{pa, pb}, "192.0.2.1/32")
+	one := both
+	one.Peers = both.Peers[:1]
+	first := newSpeaker(t)
+	set(t, first, both)
+	established(t, first, "a", "b")
+	b.has("192.0.2.1/32 via 10.1.0.1")
+	first.Suspend()
+
+	watched := watchRoutes(b.routes)
+	second := newSpeaker(t)
+	set(t, second, one)
+	established(t, second, "a")
+	set(t, second, both)
+	established(t, second, "b")
+	if !b.sawRestart() {
+		t.Error("the router was not told of a restart")
+	}
+	time.Sleep((deferral + 1) * time.Second)
+	for _, seen := range watched() {
+		if !slices.Equal(seen, []string{"192.0.2.1/32 via 10.1.0.1"}) {
+			t.Errorf("the router had %v", seen)
+		}
+	}
+
+	set(t, second, one)
+	b.has()
+	set(t, second, both)
+	established(t, second, "b")
+	if b.sawRestart() {
+		t.Error("the router was told of a restart that there was none of")
+	}
+}
+
+// sawRestart reports whether the node said in its OPEN that it has restarted and that forwarding went on.
+func (r *router) sawRestart() bool {
+	_, neighbor, _ := strings.Cut(r.birdc("show protocols all node"), "Neighbor capabilities")
+	return strings.Contains(neighbor, "Restart recovery") && strings.Contains(neighbor, "AF preserved: ipv4 ipv6")
+}
+
+// After the time for which routers keep routes there is nothing to tell them of a restart.
+func TestRestarted(t *testing.T) {
+	for name, tt := range map[string]struct {
+		age         time.Duration
+		restartTime uint16
+		met         bool
+		want        bool
+	}{
+		"just begun":          {time.Second, 60, false, true},
+		"after that time":     {61 * time.Second, 60, false, false},
+		"no graceful restart": {0, 0, false, false},
+		"met before":          {time.Second, 60, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newQuietSpeaker(t)
+			s.begun = s.begun.Add(-tt.age)
+			s.met["tor"] = tt.met
+			p := peerOf("tor", "10.0.0.254:179")
+			p.Session.RestartTime = tt.restartTime
+			if got := s.restarted(&peer{Peer: p}); got != tt.want {
+				t.Errorf("got %v", got)
+			}
+		})
+	}
+}
+
 // A router that is down, or slow, does not keep an agent that restarts from its other routers.
 func TestGracefulRestartBesideADeadRouter(t *testing.T) {
 	r := connected(t, 0)
@@ -341,4 +415,45 @@ func TestStrictPath(t *testing.T) {
 	p.BFD.Strict = false
 	set(t, s, wanted([]plan.Peer{p}, "192.0.2.1/32"))
 	r.has("192.0.2.1/32 via 10.0.0.1")
+}
+
+// With strict BFD, which session waits for BFD's word, and for which its last word still holds because its BFD session is the
+// same. What is to be told of a BFD session that goes on is told once.
+func TestStrictPathOfAnotherSession(t *testing.T) {
+	netlab.Here(t)
+	p := peerOf("tor", "192.0.2.1:179")
+	p.BFD = cluster.BFD{Enabled: true, Strict: true}
+	p.Session.Source = netip.MustParseAddr("192.0.2.9")
+	other := peerOf("other", "192.0.2.2:179")
+	for name, tt := range map[string]struct {
+		change func(s *Speaker, p *plan.Peer)
+		waits  bool
+	}{
+		"nothing":         {func(*Speaker, *plan.Peer) {}, false},
+		"hold time":       {func(_ *Speaker, p *plan.Peer) { p.Session.HoldTime++ }, false},
+		"name":            {func(_ *Speaker, p *plan.Peer) { p.Name = "another" }, false},
+		"source":          {func(_ *Speaker, p *plan.Peer) { p.Session.Source = netip.MustParseAddr("192.0.2.8") }, true},
+		"router":          {func(_ *Speaker, p *plan.Peer) { p.Session.Address = netip.MustParseAddrPort("192.0.2.3:179") }, true},
+		"gone and back":   {func(s *Speaker, _ *plan.Peer) { set(t, s, wanted([]plan.Peer{other})) }, true},
+		"all gone before": {func(s *Speaker, _ *plan.Peer) { set(t, s, plan.BGP{}) }, true},
+		"router ID": {func(s *Speaker, p *plan.Peer) {
+			w := wanted([]plan.Peer{*p})
+			w.RouterID = netip.MustParseAddr("10.0.0.7")
+			set(t, s, w)
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newQuietSpeaker(t)
+			set(t, s, wanted([]plan.Peer{p}))
+			s.SetPath(p.Session.Address.Addr(), PathUp)
+			now := p
+			tt.change(s, &now)
+			set(t, s, wanted([]plan.Peer{now, other}))
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if waits := !s.peers[now.Name].open; waits != tt.waits {
+				t.Errorf("waits for BFD: %v", waits)
+			}
+		})
+	}
 }

@@ -247,6 +247,29 @@ func TestNextHopChangeResetsNothing(t *testing.T) {
 	}
 }
 
+// The new next hop is sent also when the routes could not all be set at first.
+func TestNextHopChangeAfterAnError(t *testing.T) {
+	r := connected(t, 0)
+	netlab.Here(t).Addr("eth0", "fd00::7/64")
+	r.start(fmt.Sprintf(birdSession, ""))
+	s := newSpeaker(t)
+	tor := peerOf("tor", "10.0.0.254:179")
+	tor.NextHop6 = netip.MustParseAddr("fd00::1")
+	set(t, s, wanted([]plan.Peer{tor}, "2001:db8::1/128"))
+	established(t, s, "tor")
+	r.has("2001:db8::1/128 via fd00::1")
+	tor.NextHop6 = netip.MustParseAddr("fd00::7")
+	w := wanted([]plan.Peer{tor}, "2001:db8::1/128")
+	bad := w
+	bad.Routes = append(routesTo([]string{"tor"}, &cluster.Attributes{}, "192.0.2.1/32"), w.Routes...)
+	bad.Routes[0].Prefix = netip.Prefix{}
+	if err := s.Set(t.Context(), bad); err == nil {
+		t.Fatal("a route that is none is no error")
+	}
+	set(t, s, w)
+	r.has("2001:db8::1/128 via fd00::7")
+}
+
 // Attributes: what the pool says, LOCAL_PREF for iBGP only, and none of our tags.
 func TestAttributes(t *testing.T) {
 	pref := uint32(250)

@@ -23,16 +23,19 @@ import (
 	"github.com/seamark-io/seamark/speaker/plan"
 )
 
-// fakeRouter listens on a loopback address and does with each connection what the test says.
+// fakeRouter listens on a loopback address, of which a peer must have one for itself, and does with each connection what the test
+// says.
 type fakeRouter struct {
 	address     netip.AddrPort
 	connections atomic.Int32
 }
 
-func fake(t *testing.T, serve func(c net.Conn)) *fakeRouter {
+func fake(t testing.TB, serve func(c net.Conn)) *fakeRouter { return fakeAt(t, "127.0.0.2", serve) }
+
+func fakeAt(t testing.TB, address string, serve func(c net.Conn)) *fakeRouter {
 	t.Helper()
 	netlab.Here(t)
-	l, err := net.Listen("tcp", "127.0.0.2:0")
+	l, err := net.Listen("tcp", address+":0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,6 +133,7 @@ func TestBadRouters(t *testing.T) {
 		"BGP version 3":          {write(openMessage(3, 90, nil)), FailedSent, "OPEN Message Error"},
 		"hold time of a second":  {write(openMessage(4, 1, nil)), FailedSent, "OPEN Message Error"},
 		"parameters cut short":   {write(openMessage(4, 90, []byte{2, 200, 1, 4})), FailedSent, "NOTIFICATION"},
+		"nothing after an OPEN":  {write(openMessage(4, 90, nil)), FailedHoldTimer, "hold timer expired"},
 		"KEEPALIVE for an OPEN":  {write(keepalive()), FailedReceived, "NOTIFICATION"},
 		"UPDATE for an OPEN":     {write(updateMessage(goodAttributes(), 0, 1)), FailedSent, "NOTIFICATION"},
 		"unknown type":           {write(message(77, nil)), FailedSent, "NOTIFICATION"},
@@ -156,6 +160,7 @@ func TestBadRouters(t *testing.T) {
 			gp := good.peer()
 			gp.Name, gp.Session.PeerASN = "good", 64500
 			bp := bad.peer()
+			bp.Session.HoldTime, bp.Session.KeepaliveTime = 3, 1
 			// Two routers at one loopback address differ by port only: gobgp knows them by address.
 			gp.Session.Address = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), relay(t, "127.0.0.1", good.address))
 			set(t, s, wanted([]plan.Peer{bp, gp}, "192.0.2.1/32"))
@@ -296,6 +301,40 @@ func TestMillionRoutes(t *testing.T) {
 		t.Errorf("%d sessions before the pause was over", n)
 	}
 	netlab.Eventually(t, "it is tried again", func() bool { st := statusOf(s, "fake"); return st.Established() })
+}
+
+// A session that begins anew before the pause is over, because of BFD, is left alone when it is.
+func TestPauseIsOver(t *testing.T) {
+	const limit = 100
+	var sessions atomic.Int64
+	f := fake(t, func(c net.Conn) {
+		handshake(c)
+		n := limit
+		if sessions.Add(1) == 1 {
+			n++
+		}
+		_, _ = c.Write(updateMessage(goodAttributes(), 0, n))
+		_, _ = io.Copy(io.Discard, c)
+	})
+	p := f.peer()
+	p.Session.MaxPrefixes, p.BFD.Enabled = limit, true
+	s := newQuietSpeaker(t)
+	s.limitPause = 4 * time.Second
+	set(t, s, wanted([]plan.Peer{p}, "192.0.2.1/32"))
+	says(t, s, "fake", "more than 100 routes")
+	begun := time.Now()
+	router := p.Session.Address.Addr()
+	s.SetPath(router, PathUp)
+	s.SetPath(router, PathDown)
+	netlab.Eventually(t, "the session is established", func() bool { st := statusOf(s, "fake"); return st.Established() })
+	since := statusOf(s, "fake").Since
+	if took := time.Since(begun); took > s.limitPause {
+		t.Fatalf("it took %s, which is longer than the pause", took)
+	}
+	time.Sleep(s.limitPause)
+	if st := statusOf(s, "fake"); st.Since != since || sessions.Load() != 2 {
+		t.Errorf("%d sessions, %+v", sessions.Load(), st)
+	}
 }
 
 // What is below the limit is held and counted, and not passed on to anybody.

@@ -35,16 +35,16 @@ func (s *Speaker) SetPath(router netip.Addr, now Path) {
 	}
 	ctx := context.Background()
 	for _, p := range s.peers {
-		if addressOf(p) != router || !p.BFD.Enabled {
+		if addressOf(p.Peer) != router || !p.BFD.Enabled {
 			continue
 		}
-		if before == PathUp && now == PathDown && s.open[p.Name] {
+		if before == PathUp && now == PathDown && p.open {
 			if err := s.closePeer(ctx, p); err != nil {
 				s.log.Error("cannot end the BGP session of a path that is down", "peer", p.Name, "err", err)
 			}
-			s.status.pathDown(p)
+			s.status.pathDown(p.Peer)
 		}
-		if !s.open[p.Name] && s.mayOpen(p) {
+		if !p.open && s.mayOpen(p) {
 			if err := s.openPeer(ctx, p); err != nil {
 				s.log.Error("cannot open a BGP session", "peer", p.Name, "err", err)
 			}
@@ -52,10 +52,16 @@ func (s *Speaker) SetPath(router netip.Addr, now Path) {
 	}
 }
 
+// samePath reports whether two sessions have one BFD session, which goes on when the one is replaced by the other. What BFD said
+// then still holds; of another path it is yet to be heard.
+func samePath(a, b plan.Session) bool {
+	return a.Address.Addr() == b.Address.Addr() && a.Source == b.Source
+}
+
 // mayOpen reports whether a session with the peer may be tried.
-func (s *Speaker) mayOpen(p plan.Peer) bool {
-	if p.BFD.Enabled && p.BFD.Strict && s.paths[addressOf(p)] != PathUp {
-		s.status.waitsForPath(p)
+func (s *Speaker) mayOpen(p *peer) bool {
+	if p.BFD.Enabled && p.BFD.Strict && s.paths[addressOf(p.Peer)] != PathUp {
+		s.status.waitsForPath(p.Peer)
 		return false
 	}
 	return true

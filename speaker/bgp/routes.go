@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/osrg/gobgp/v4/pkg/apiutil"
 
@@ -86,6 +87,7 @@ const batchSize = 1000
 // setRoutes withdraws what is not wanted and originates what is new or changed. The policy knows old and new attributes while
 // that lasts: gobgp asks it whether a peer has a route that is to be withdrawn.
 func (s *Speaker) setRoutes(ctx context.Context, wanted []plan.Route) error {
+	s.forgetWithdrawn()
 	if len(wanted) > 0 && sameRoutes(s.originated, wanted) { // as mostly, and there may be ten thousand
 		s.status.setRoutes(wanted)
 		return s.setUsed(ctx, s.used)
@@ -97,15 +99,11 @@ func (s *Speaker) setRoutes(ctx context.Context, wanted []plan.Route) error {
 	if err := s.setUsed(ctx, slices.Compact(both)); err != nil {
 		return err
 	}
-	var gone, changed []*apiutil.Path
-	for prefix, tags := range s.routes {
+	var gone []netip.Prefix
+	var changed []*apiutil.Path
+	for prefix := range s.routes {
 		if _, ok := next[prefix]; !ok {
-			p, err := path(prefix, tags)
-			if err != nil {
-				return err
-			}
-			p.Withdrawal = true
-			gone = append(gone, p)
+			gone = append(gone, prefix)
 		}
 	}
 	for _, r := range wanted {
@@ -118,19 +116,39 @@ func (s *Speaker) setRoutes(ctx context.Context, wanted []plan.Route) error {
 		}
 		changed = append(changed, p)
 	}
-	for batch := range slices.Chunk(gone, batchSize) {
-		if err := s.server.DeletePath(apiutil.DeletePathRequest{Paths: batch}); err != nil {
-			return fmt.Errorf("withdraw %d routes: %w", len(gone), err)
-		}
+	if err := s.withdraw(gone); err != nil {
+		return fmt.Errorf("withdraw %d routes: %w", len(gone), err)
 	}
 	for batch := range slices.Chunk(changed, batchSize) {
-		if _, err := s.server.AddPath(apiutil.AddPathRequest{Paths: batch}); err != nil {
+		_, err := s.server.AddPath(apiutil.AddPathRequest{Paths: batch})
+		s.changed = time.Now()
+		if err != nil {
 			return fmt.Errorf("originate %d routes: %w", len(changed), err)
 		}
 	}
 	s.routes, s.used, s.originated = next, used, slices.Clone(wanted)
 	s.status.setRoutes(wanted)
 	return s.setUsed(ctx, used)
+}
+
+// withdraw withdraws routes and remembers that for sessions that begin.
+func (s *Speaker) withdraw(gone []netip.Prefix) error {
+	for batch := range slices.Chunk(gone, batchSize) {
+		paths := make([]*apiutil.Path, 0, len(batch))
+		for _, prefix := range batch {
+			p, err := path(prefix, s.routes[prefix])
+			if err != nil {
+				return err
+			}
+			paths = append(paths, p)
+		}
+		if err := s.server.DeletePath(apiutil.DeletePathRequest{Paths: paths}); err != nil {
+			return err
+		}
+		s.changed = time.Now()
+		s.withdrawn = append(s.withdrawn, withdrawal{s.changed, batch})
+	}
+	return nil
 }
 
 func sameRoutes(a, b []plan.Route) bool {
@@ -146,7 +164,7 @@ func (s *Speaker) setUsed(ctx context.Context, used []tag) error {
 
 // setPolicies has gobgp let out routes with these tags, each to its peer.
 func (s *Speaker) setPolicies(ctx context.Context, used []tag) error {
-	byTag := map[uint32]plan.Peer{}
+	byTag := map[uint32]*peer{}
 	for name, p := range s.peers {
 		byTag[s.tags.peer(name)] = p
 	}
@@ -157,7 +175,7 @@ func (s *Speaker) setPolicies(ctx context.Context, used []tag) error {
 			continue
 		}
 		for _, f := range []cluster.Family{cluster.IPv4, cluster.IPv6} {
-			if st, ok := export(p, f, t, s.tags.contents[t.attributes], s.extended[p.Name]); ok {
+			if st, ok := export(p.Peer, f, t, s.tags.contents[t.attributes], p.extended); ok {
 				statements = append(statements, st)
 			}
 		}
@@ -165,7 +183,9 @@ func (s *Speaker) setPolicies(ctx context.Context, used []tag) error {
 	if slices.Equal(statements, s.statements) {
 		return nil
 	}
-	if err := s.server.SetPolicies(ctx, policies(statements)); err != nil {
+	err := s.server.SetPolicies(ctx, policies(statements))
+	s.changed = time.Now()
+	if err != nil {
 		return err
 	}
 	s.statements = statements

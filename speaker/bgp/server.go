@@ -114,13 +114,15 @@ func (s *Speaker) stop(restart bool) {
 	s.unwind()
 	s.server = nil
 	for _, p := range s.peers {
-		s.status.remove(p)
+		p.endPause()
+		s.status.remove(p.Peer)
+	}
+	if s.attending != nil {
+		s.attending.Stop()
 	}
 	s.leave.stop()
-	s.wanted, s.used, s.statements, s.originated = plan.BGP{}, nil, nil, nil
+	s.wanted, s.used, s.statements, s.originated, s.withdrawn, s.attending = plan.BGP{}, nil, nil, nil, nil, nil
 	clear(s.peers)
-	clear(s.open)
-	clear(s.extended)
 	clear(s.routes)
 }
 
@@ -131,73 +133,4 @@ func (s *Speaker) peerEvent(e *apiutil.WatchEventMessage_PeerEvent, at time.Time
 	case s.poked <- struct{}{}:
 	default:
 	}
-}
-
-// follow does what the states of sessions ask for.
-func (s *Speaker) follow(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-s.poked:
-			s.catchUp(ctx)
-		}
-	}
-}
-
-// catchUp opens IPv4 to routers that just agreed to IPv6 next hops, and closes it to those that are gone: what was not
-// negotiated must not be sent (RFC 8950 section 4). Routers that sent too many routes are tried again later.
-func (s *Speaker) catchUp(ctx context.Context) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.server == nil || ctx.Err() != nil {
-		return
-	}
-	var opened []plan.Peer
-	changed := false
-	for name, p := range s.peers {
-		agreed, limited := s.status.asks(addressOf(p))
-		if limited {
-			time.AfterFunc(s.limitPause, func() { s.reopen(p) })
-		}
-		if agreed == s.extended[name] {
-			continue
-		}
-		changed = true
-		if s.extended[name] = agreed; agreed && p.Session.ExtendedNextHop {
-			opened = append(opened, p)
-		}
-	}
-	if !changed {
-		return
-	}
-	if err := s.setPolicies(ctx, s.used); err != nil {
-		s.log.Error("cannot set the BGP policies", "err", err)
-	}
-	for _, p := range opened {
-		s.resendIPv4(ctx, p, resendDelays)
-	}
-}
-
-// resendDelays are after how long a session's routes are sent again, besides at once. gobgp tells of a session a moment before
-// it takes the session for established itself (pkg/server/server.go, handleFSMMessage, and fsm.go), and what it is asked to
-// send in that moment it does not send, without a word.
-var resendDelays = []time.Duration{50 * time.Millisecond, 500 * time.Millisecond, 5 * time.Second} //nolint:gochecknoglobals // a constant
-
-// resendIPv4 sends the routes to a router that has agreed to IPv6 next hops, now and after the delays, as long as the session is
-// the same.
-func (s *Speaker) resendIPv4(ctx context.Context, p plan.Peer, delays []time.Duration) {
-	if err := s.resend(ctx, p); err != nil {
-		s.log.Error("cannot announce IPv4 with IPv6 next hops", "err", err)
-	}
-	if len(delays) == 0 {
-		return
-	}
-	time.AfterFunc(delays[0], func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.server != nil && ctx.Err() == nil && s.extended[p.Name] && s.peers[p.Name].Session == p.Session {
-			s.resendIPv4(ctx, p, delays[1:])
-		}
-	})
 }

@@ -100,7 +100,8 @@ type session struct {
 	refused bool
 	// extended is true when the router agreed to IPv6 next hops of IPv4 routes.
 	extended bool
-	// limited is true from when gobgp gave the session up because of too many routes to when that was told to who asks.
+	// limited is true from when gobgp gave the session up because of too many routes until it is opened anew or established: an
+	// event of the session before may come late.
 	limited bool
 	// routes that the peer is meant to get, by family.
 	routes4, routes6 int
@@ -174,14 +175,29 @@ func (b *statusBoard) remove(p plan.Peer) {
 	b.signal()
 }
 
-// asks returns what is to be done about a session: whether the router agreed to IPv6 next hops of IPv4 routes, and, once,
-// whether it sent too many routes.
-func (b *statusBoard) asks(router netip.Addr) (extended, limited bool) {
+// asked is what a session's state asks for.
+type asked struct {
+	// since is when the session was established; zero: it is not.
+	since time.Time
+	// extended is true when the router agreed to IPv6 next hops of IPv4 routes.
+	extended bool
+	// limited is true when gobgp has given the session up because of too many routes.
+	limited bool
+}
+
+func (b *statusBoard) asks(router netip.Addr) (a asked) {
 	b.update(router, func(s *session) {
-		extended, limited = s.Established() && s.extended, s.limited
-		s.limited = false
+		a.limited = s.limited
+		if s.Established() {
+			a.since, a.extended = s.Since, s.extended
+		}
 	})
-	return extended, limited
+	return a
+}
+
+// opened notes that gobgp begins anew with the router.
+func (b *statusBoard) opened(p plan.Peer) {
+	b.update(addressOf(p), func(s *session) { s.limited = false })
 }
 
 // pathDown notes that BFD took a session down.
@@ -236,7 +252,7 @@ func (b *statusBoard) peerEvent(e *apiutil.WatchEventMessage_PeerEvent, at time.
 		reason := e.Peer.State.DisconnectReason
 		opening := s.State == stateNames[bgp.BGP_FSM_OPENCONFIRM]
 		s.State = stateNames[e.Peer.State.SessionState]
-		s.limited = s.limited || e.Peer.State.AdminState == api.PeerState_ADMIN_STATE_PFX_CT
+		s.limited = !s.Established() && (s.limited || e.Peer.State.AdminState == api.PeerState_ADMIN_STATE_PFX_CT)
 		if s.Established() != was {
 			s.Since = at
 		}

@@ -50,11 +50,17 @@ func neighbor(p plan.Peer, restarted bool) *api.Peer {
 			AuthPassword:    s.Password,
 			Description:     p.Name,
 		},
-		Timers: &api.Timers{Config: &api.TimersConfig{
-			HoldTime:          uint64(s.HoldTime),
-			KeepaliveInterval: uint64(s.KeepaliveTime),
-			ConnectRetry:      uint64(s.ConnectRetryTime),
-		}},
+		Timers: &api.Timers{
+			Config: &api.TimersConfig{
+				HoldTime:          uint64(s.HoldTime),
+				KeepaliveInterval: uint64(s.KeepaliveTime),
+				ConnectRetry:      uint64(s.ConnectRetryTime),
+			},
+			// gobgp 4.8 works the hold time out when a session is established, and until then goes by what is here: with 0 it
+			// would wait for ever for a router that sends an OPEN and no KEEPALIVE, and send none either (pkg/server/fsm.go,
+			// openconfirm; RFC 4271 section 8.2.2 has the timer run from the OPEN on).
+			State: &api.TimersState{NegotiatedHoldTime: uint64(s.HoldTime), KeepaliveInterval: uint64(s.KeepaliveTime)},
+		},
 		Transport: &api.Transport{RemotePort: uint32(s.Address.Port())},
 	}
 	if s.Source.IsValid() {

@@ -170,8 +170,8 @@ func (b *builder) peer(p *cluster.Peer, s Session) Peer {
 }
 
 // nextHop returns the address that routes of the family the session is not made over point to (RFC 4760 section 3). A
-// router accepts only what it can reach, so it is taken from the interface that faces the router; failing that, it is the
-// node's InternalIP.
+// router accepts only what it can reach, so it is taken from the interface that faces the router (which lo does, with an
+// address to dial from; 127.0.0.1 and ::1 are on it too); failing that, it is the node's InternalIP.
 func (b *builder) nextHop(p *cluster.Peer, s *Session, f cluster.Family) netip.Addr {
 	var onLink netip.Addr
 	for _, i := range b.facts.Interfaces {
@@ -182,7 +182,7 @@ func (b *builder) nextHop(p *cluster.Peer, s *Session, f cluster.Family) netip.A
 			continue
 		}
 		for _, x := range i.Prefixes {
-			if cluster.FamilyOf(x.Addr()) != f || x.Addr().IsLinkLocalUnicast() {
+			if cluster.FamilyOf(x.Addr()) != f || !x.Addr().IsGlobalUnicast() {
 				continue
 			}
 			if slices.Contains(b.node.InternalIPs, x.Addr()) {

@@ -182,7 +182,19 @@ func TestSessions(t *testing.T) {
 		"reserved ASN": {func(s *cluster.Snapshot, _ *Facts, p *cluster.Peer) {
 			p.LocalASNLabel, s.Nodes["node1"].Labels["asn"] = "asn", "4294967295"
 		}, "NoASN: label asn"},
-		"source interface":  {func(_ *cluster.Snapshot, _ *Facts, p *cluster.Peer) { p.SourceInterface = "eth0" }, "10.0.0.254:179 from 10.0.0.1 AS64512 IPv4 via - IPv6 via fd00::1"},
+		"source interface": {func(_ *cluster.Snapshot, _ *Facts, p *cluster.Peer) { p.SourceInterface = "eth0" }, "10.0.0.254:179 from 10.0.0.1 AS64512 IPv4 via - IPv6 via fd00::1"},
+		"source on lo": {func(_ *cluster.Snapshot, f *Facts, p *cluster.Peer) {
+			p.SourceInterface = "lo"
+			f.Interfaces[0].Prefixes = prefixes("127.0.0.1/8", "192.0.2.9/32", "::1/128")
+		}, "10.0.0.254:179 from 192.0.2.9 AS64512 IPv4 via - IPv6 via fd00::1"},
+		"source on lo, router behind a router": {func(_ *cluster.Snapshot, f *Facts, p *cluster.Peer) {
+			p.SourceInterface, p.Address = "lo", netip.MustParseAddrPort("[2001:db8::fe]:179")
+			f.Interfaces[0].Prefixes = prefixes("127.0.0.1/8", "::1/128", "2001:db8:1::9/128")
+		}, "[2001:db8::fe]:179 from 2001:db8:1::9 AS64512 IPv4 via 10.0.0.1 IPv6 via -"},
+		"both families on lo": {func(_ *cluster.Snapshot, f *Facts, p *cluster.Peer) {
+			p.SourceInterface, p.Address = "lo", netip.MustParseAddrPort("198.51.100.1:179")
+			f.Interfaces[0].Prefixes = prefixes("127.0.0.1/8", "192.0.2.9/32", "::1/128", "2001:db8:1::9/128")
+		}, "198.51.100.1:179 from 192.0.2.9 AS64512 IPv4 via - IPv6 via 2001:db8:1::9"},
 		"no source on it":   {func(_ *cluster.Snapshot, _ *Facts, p *cluster.Peer) { p.SourceInterface = "lo" }, "NoSource: node node1 has no IPv4 address on an interface lo"},
 		"no such interface": {func(_ *cluster.Snapshot, _ *Facts, p *cluster.Peer) { p.SourceInterface = "eth7" }, "NoSource: node node1 has no IPv4 address on an interface eth7"},
 		"unnumbered":        {func(_ *cluster.Snapshot, f *Facts, p *cluster.Peer) { unnumbered(p); routers(f, "fe80::fe") }, "[fe80::fe%eth0]:179 from - AS64512 IPv4 via - (extended) IPv6 via -"},
