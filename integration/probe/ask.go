@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/mdlayher/arp"
 	"github.com/mdlayher/ndp"
+	"github.com/mdlayher/packet"
 )
 
 // Answer is an ARP reply or a Neighbor Advertisement.
@@ -91,8 +93,12 @@ func (a Asker) open() (protocol, error) {
 		return nil, err
 	}
 	if a.To.Is4() {
-		c, err := arp.Dial(ifi)
-		return byARP{c, a.To}, err
+		c, err := listen(ifi, ethernetARP, arpAnswers(a.To))
+		if err != nil {
+			return nil, err
+		}
+		client, err := arp.New(ifi, c)
+		return byARP{client, a.To}, err
 	}
 	group, err := ndp.SolicitedNodeMulticast(a.To)
 	if err != nil {
@@ -101,8 +107,15 @@ func (a Asker) open() (protocol, error) {
 	// The name is the zone of addresses to write to, which is resolved when it is, outside the namespace: so it is a number.
 	zone := *ifi
 	zone.Name = strconv.Itoa(ifi.Index)
-	c, _, err := ndp.Listen(&zone, ndp.LinkLocal)
-	return byNDP{c, a.To, group, ifi.HardwareAddr}, err
+	asks, _, err := ndp.Listen(&zone, ndp.LinkLocal)
+	if err != nil {
+		return nil, err
+	}
+	hears, err := listen(ifi, ethernetIPv6, ndpAnswers(a.To))
+	if err != nil {
+		return nil, errors.Join(err, asks.Close())
+	}
+	return byNDP{asks, hears, a.To, group, ifi.HardwareAddr}, nil
 }
 
 type byARP struct {
@@ -124,23 +137,29 @@ func (p byARP) hear(until time.Time) (mac [6]byte, ok bool) {
 }
 
 type byNDP struct {
-	*ndp.Conn
+	asks      *ndp.Conn
+	hears     *packet.Conn
 	to, group netip.Addr
 	from      net.HardwareAddr
 }
 
 func (p byNDP) ask() error {
-	return p.WriteTo(&ndp.NeighborSolicitation{
+	return p.asks.WriteTo(&ndp.NeighborSolicitation{
 		TargetAddress: p.to,
 		Options:       []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: p.from}},
 	}, nil, p.group)
 }
 
 func (p byNDP) hear(until time.Time) (mac [6]byte, ok bool) {
-	if p.SetReadDeadline(until) != nil {
+	if p.hears.SetReadDeadline(until) != nil {
 		return mac, false
 	}
-	m, _, _, err := p.ReadFrom()
+	frame := make([]byte, 1514)
+	n, _, err := p.hears.ReadFrom(frame)
+	if err != nil || n < icmpOffset {
+		return mac, false
+	}
+	m, err := ndp.ParseMessage(frame[icmpOffset:n])
 	if err != nil {
 		return mac, false
 	}
@@ -155,3 +174,5 @@ func (p byNDP) hear(until time.Time) (mac [6]byte, ok bool) {
 	}
 	return mac, false
 }
+
+func (p byNDP) Close() error { return errors.Join(p.asks.Close(), p.hears.Close()) }
