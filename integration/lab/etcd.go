@@ -144,9 +144,11 @@ func (l *Lab) raiseRevision(ctx context.Context, above int) error {
 		return err
 	}
 	if now <= above {
-		// One connection: curl asks for each URL of the range, and leaves the fragment out.
+		// One connection: curl asks for each URL of the range, and leaves the fragment out. Just after its
+		// start etcd may leave a request without an answer; one that is made twice does no harm.
 		url := fmt.Sprintf("%s/v3/kv/put#[1-%d]", etcdURL, above-now+1)
-		if _, err := l.hosts["cp"].Exec(ctx, "curl", "--silent", "--show-error", "--fail", "--output", "/dev/null", "--data", `{"key": "bGFi"}`, url); err != nil {
+		if _, err := l.hosts["cp"].Exec(ctx, "curl", "--silent", "--show-error", "--fail", "--output", "/dev/null",
+			"--max-time", "5", "--retry", "10", "--retry-delay", "1", "--retry-all-errors", "--data", `{"key": "bGFi"}`, url); err != nil {
 			return err
 		}
 		if now, err = l.revision(ctx); err != nil {
