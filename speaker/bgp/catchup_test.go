@@ -177,9 +177,11 @@ func TestWithdrawalsAreForgotten(t *testing.T) {
 	}
 }
 
-// Routes come and go all the time while sessions begin, again and again. In the end each router has what it should.
+// Routes come and go all the time while sessions begin, again and again. In the end each router has what it should. That gobgp
+// leaves out what hits the wrong moment is rare: to see it, have gobgp sleep for a millisecond before it takes a session for
+// established (pkg/server/fsm.go, loop, before fsm.state.Store), and do not attend to early sessions.
 func TestChangesWhileSessionsBegin(t *testing.T) {
-	const routers, rounds = 40, 4
+	const routers, rounds = 20, 2
 	var peers []plan.Peer
 	var all []*recorder
 	for i := range routers {
@@ -190,7 +192,7 @@ func TestChangesWhileSessionsBegin(t *testing.T) {
 	}
 	s := newQuietSpeaker(t)
 	// Every other route stays; those between them go when the next one comes.
-	var stay, want []string
+	var stay []string
 	next := 0
 	change := func() {
 		prefix := fmt.Sprintf("10.%d.%d.0/24", next/256, next%256)
@@ -217,28 +219,16 @@ func TestChangesWhileSessionsBegin(t *testing.T) {
 		for _, p := range peers {
 			established(t, s, p.Name)
 		}
-		want = slices.Clone(stay)
+		want := slices.Clone(stay)
 		slices.SortFunc(want, func(a, b string) int { return netip.MustParsePrefix(a).Compare(netip.MustParsePrefix(b)) })
-		wrong := 0
-		defer func() { t.Logf("%d changes", next) }()
-		for deadline := time.Now().Add(3 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-			wrong = 0
-			for _, r := range all {
-				if got, _ := r.has(); !slices.Equal(got, want) {
-					wrong++
-				}
-			}
-			if wrong == 0 || time.Now().After(deadline) {
-				break
-			}
+		wrong := func(r *recorder) bool { got, _ := r.has(); return !slices.Equal(got, want) }
+		for deadline := time.Now().Add(5 * time.Second); slices.ContainsFunc(all, wrong) && time.Now().Before(deadline); {
+			time.Sleep(50 * time.Millisecond)
 		}
-		for _, r := range all {
-			if got, _ := r.has(); !slices.Equal(got, want) {
-				missing, extra := difference(want, got), difference(got, want)
-				t.Errorf("a router lacks %v and has %v", missing, extra)
-			}
+		for _, r := range slices.DeleteFunc(slices.Clone(all), func(r *recorder) bool { return !wrong(r) }) {
+			got, _ := r.has()
+			t.Errorf("after %d changes a router lacks %v and has %v", next, difference(want, got), difference(got, want))
 		}
-		t.Logf("%d of %d routers are wrong", wrong, routers)
 	}
 }
 
