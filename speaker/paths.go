@@ -54,8 +54,8 @@ type word struct {
 // downs are how often each BFD session had gone down when it was looked at, by router.
 type downs map[netip.Addr]uint64
 
-// look returns what BFD says by now, to be told in this order: also of a path that was down between two looks, and of routers
-// that there is no BFD session with any more, of which it says nothing.
+// look returns what BFD says by now, to be told in this order: also of a path that was down between two looks, and of
+// routers that there is no BFD session with any more, of which it says nothing.
 func (d downs) look(sessions []bfd.Status) []word {
 	var out []word
 	there := map[netip.Addr]bool{}

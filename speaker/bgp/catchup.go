@@ -14,10 +14,10 @@ import (
 )
 
 // gobgp 4.8 dumps its table to a session that has come up, tells that it is established, lets go of its lock, and only then
-// takes it for established itself (pkg/server/server.go, handleFSMMessage, and fsm.go, loop). What it is asked to do in between
-// is neither in the dump nor sent, without a word: the router would be without a route, or have one that is gone, for as long
-// as the session lasts. So a session is early until gobgp says, when it is asked, that it is established; who was early while
-// routes changed is sent them again.
+// takes it for established itself (pkg/server/server.go, handleFSMMessage, and fsm.go, loop). What it is asked to do in
+// between is neither in the dump nor sent, without a word: the router would be without a route, or have one that is gone,
+// for as long as the session lasts. So a session is early until gobgp says, when it is asked, that it is established; who
+// was early while routes changed is sent them again.
 
 // recall is how long withdrawals are remembered: gobgp's word that a session was established comes within milliseconds.
 const recall = 10 * time.Second
@@ -46,9 +46,9 @@ func (s *Speaker) follow(ctx context.Context) {
 	}
 }
 
-// catchUp attends to sessions that have begun. It opens IPv4 to routers that just agreed to IPv6 next hops, and closes it to those
-// that are gone: what was not negotiated must not be sent (RFC 8950 section 4). Routers that sent too many routes are tried again
-// later.
+// catchUp attends to sessions that have begun. It opens IPv4 to routers that just agreed to IPv6 next hops, and closes it to
+// those that are gone: what was not negotiated must not be sent (RFC 8950 section 4). Routers that sent too many routes are
+// tried again later.
 func (s *Speaker) catchUp(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -81,8 +81,8 @@ func (s *Speaker) catchUp(ctx context.Context) {
 	s.attend(ctx, attendMin)
 }
 
-// attend sends what they are owed to routers whose sessions gobgp takes for established by now, and looks again after a while as
-// long as there are others.
+// attend sends what they are owed to routers whose sessions gobgp takes for established by now, and looks again after a
+// while as long as there are others.
 func (s *Speaker) attend(ctx context.Context, delay time.Duration) {
 	if s.attending != nil {
 		s.attending.Stop()
@@ -140,8 +140,8 @@ func (s *Speaker) settleEarly(ctx context.Context) error {
 	return nil
 }
 
-// repay sends all routes once more to routers that are owed that. One without a session gets them when it has one; an early one
-// has to wait. What fails is still owed.
+// repay sends all routes once more to routers that are owed that. One without a session gets them when it has one; an early
+// one has to wait. What fails is still owed.
 func (s *Speaker) repay(ctx context.Context) error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(s.peers)) {
@@ -187,8 +187,8 @@ func (s *Speaker) withdrawnSince(t time.Time) []netip.Prefix {
 	return out
 }
 
-// withdrawAgain tells all routers that there are no such routes. gobgp withdraws only what it has, so it gets them first, without
-// a tag, with which no router is told of them.
+// withdrawAgain tells all routers that there are no such routes. gobgp withdraws only what it has, so it gets them first,
+// without a tag, with which no router is told of them.
 func (s *Speaker) withdrawAgain(prefixes []netip.Prefix) error {
 	slices.SortFunc(prefixes, netip.Prefix.Compare)
 	for batch := range slices.Chunk(slices.Compact(prefixes), batchSize) {

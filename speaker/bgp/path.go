@@ -10,8 +10,8 @@ import (
 // Path is what BFD (RFC 5880) says of the path to a router.
 type Path uint8
 
-// The states of a path. PathUnknown: nothing has been heard yet, or the router does not take part (any more), its state being
-// AdminDown.
+// The states of a path. PathUnknown: nothing has been heard yet, there is no BFD session (any more), or the router does not
+// take part, its state being AdminDown.
 const (
 	PathUnknown Path = iota
 	PathUp
@@ -52,8 +52,8 @@ func (s *Speaker) SetPath(router netip.Addr, now Path) {
 	}
 }
 
-// samePath reports whether two sessions have one BFD session, which goes on when the one is replaced by the other. What BFD said
-// then still holds; of another path it is yet to be heard.
+// samePath reports whether two sessions have one BFD session, which goes on when the one is replaced by the other. What BFD
+// said then still holds; of another path it is yet to be heard.
 func samePath(a, b plan.Session) bool {
 	return a.Address.Addr() == b.Address.Addr() && a.Source == b.Source
 }

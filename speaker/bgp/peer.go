@@ -44,9 +44,9 @@ func (s *Speaker) openPeer(ctx context.Context, p *peer) error {
 	return nil
 }
 
-// restarted reports whether the router may still have the routes of an agent before this one. It keeps them no longer than the
-// restart time from when it lost that agent, which was before this one began. Which peers there are is not known at once: some
-// routers have to be found first.
+// restarted reports whether the router may still have the routes of an agent before this one. It keeps them no longer than
+// the restart time from when it lost that agent, which was before this one began. Which peers there are is not known at
+// once: some routers have to be found first.
 func (s *Speaker) restarted(p *peer) bool {
 	return !s.met[p.Name] && time.Since(s.begun) < time.Duration(p.Session.RestartTime)*time.Second
 }

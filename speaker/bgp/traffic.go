@@ -6,8 +6,8 @@ import (
 	"github.com/osrg/gobgp/v4/api"
 )
 
-// Traffic counts what went over the sessions with a peer since gobgp was last given the peer: when its Session changed, when BFD
-// ended it, or after the pause for too many routes.
+// Traffic counts what went over the sessions with a peer since gobgp was last given the peer: when its Session changed, when
+// BFD ended it, or after the pause for too many routes.
 type Traffic struct {
 	Peer                           string
 	UpdatesSent, UpdatesReceived   uint64
