@@ -228,7 +228,9 @@ func TestRoutesComeAndGo(t *testing.T) {
 	})
 }
 
-func TestNextHopChangeResetsNothing(t *testing.T) {
+// withNextHop makes a session over which a route goes by fd00::1, on a host that has fd00::7 as well.
+func withNextHop(t *testing.T) (*router, *Speaker, plan.Peer) {
+	t.Helper()
 	r := connected(t, 0)
 	netlab.Here(t).Addr("eth0", "fd00::7/64")
 	r.start(fmt.Sprintf(birdSession, ""))
@@ -238,6 +240,11 @@ func TestNextHopChangeResetsNothing(t *testing.T) {
 	set(t, s, wanted([]plan.Peer{tor}, "2001:db8::1/128"))
 	established(t, s, "tor")
 	r.has("2001:db8::1/128 via fd00::1")
+	return r, s, tor
+}
+
+func TestNextHopChangeResetsNothing(t *testing.T) {
+	r, s, tor := withNextHop(t)
 	since := statusOf(s, "tor").Since
 	tor.NextHop6 = netip.MustParseAddr("fd00::7")
 	set(t, s, wanted([]plan.Peer{tor}, "2001:db8::1/128"))
@@ -249,15 +256,7 @@ func TestNextHopChangeResetsNothing(t *testing.T) {
 
 // The new next hop is sent also when the routes could not all be set at first.
 func TestNextHopChangeAfterAnError(t *testing.T) {
-	r := connected(t, 0)
-	netlab.Here(t).Addr("eth0", "fd00::7/64")
-	r.start(fmt.Sprintf(birdSession, ""))
-	s := newSpeaker(t)
-	tor := peerOf("tor", "10.0.0.254:179")
-	tor.NextHop6 = netip.MustParseAddr("fd00::1")
-	set(t, s, wanted([]plan.Peer{tor}, "2001:db8::1/128"))
-	established(t, s, "tor")
-	r.has("2001:db8::1/128 via fd00::1")
+	r, s, tor := withNextHop(t)
 	tor.NextHop6 = netip.MustParseAddr("fd00::7")
 	w := wanted([]plan.Peer{tor}, "2001:db8::1/128")
 	bad := w
