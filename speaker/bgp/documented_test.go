@@ -28,7 +28,7 @@ func documented(t *testing.T, router string) string {
 }
 
 // What docs/bgp.md tells operators to write on a router works as it is there: sessions come up, addresses of pools are routed
-// in the kernel, others are not taken.
+// in the kernel, others are not taken, and FRR is as fast to notice that a node is lost as the page says.
 func TestDocumentedRouters(t *testing.T) {
 	announces := func(t *testing.T, router *netlab.Host, protocol string) {
 		here := netlab.Here(t)
@@ -60,10 +60,22 @@ func TestDocumentedRouters(t *testing.T) {
 	})
 	t.Run("FRR", func(t *testing.T) {
 		r := connectedFRR(t)
-		config := documented(t, "frr")
 		r.daemon("zebra", "")
-		r.daemon("bgpd", "-p 179", config)
+		r.daemon("bfdd", "--bfdctl "+r.dir+"/bfdd.sock")
+		r.daemon("bgpd", "-p 179")
+		r.load(documented(t, "frr"))
 		announces(t, r.Host, "bgp")
+		var paths []struct {
+			Multiplier int `json:"detect-multiplier"`
+			Receive    int `json:"receive-interval"`
+			Transmit   int `json:"transmit-interval"`
+		}
+		netlab.Eventually(t, "FRR has a BFD session for the node", func() bool {
+			return json.Unmarshal([]byte(r.vtysh("bfdd", "show bfd peers json")), &paths) == nil && len(paths) == 1
+		})
+		if p := paths[0]; p.Multiplier != 3 || p.Receive != 50 || p.Transmit != 50 {
+			t.Errorf("FRR's BFD has %+v, want 3 × 50 ms both ways", p)
+		}
 	})
 }
 

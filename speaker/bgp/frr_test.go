@@ -95,9 +95,19 @@ func (r *frr) daemon(name, args string, config ...string) {
 	})
 }
 
-// vtysh runs one command; blanks in it are part of it.
-func (r *frr) vtysh(command string) string {
-	cmd := r.Command("vtysh --vty_socket " + r.dir + " -d bgpd -c")
+// load has the daemons read what may be in /etc/frr/frr.conf: each takes what is for it.
+func (r *frr) load(config string) {
+	r.t.Helper()
+	path := filepath.Join(r.dir, "frr.conf")
+	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	r.Run("vtysh --vty_socket " + r.dir + " -f " + path)
+}
+
+// vtysh has a daemon run one command; blanks in it are part of it.
+func (r *frr) vtysh(daemon, command string) string {
+	cmd := r.Command("vtysh --vty_socket " + r.dir + " -d " + daemon + " -c")
 	cmd.Args = append(cmd.Args, command)
 	out, _ := cmd.CombinedOutput()
 	return string(out)
@@ -113,7 +123,7 @@ func (r *frr) routes() []string {
 				Nexthops []struct{ IP string }
 			}
 		}
-		if json.Unmarshal([]byte(r.vtysh("show bgp "+family+" unicast json")), &table) != nil {
+		if json.Unmarshal([]byte(r.vtysh("bgpd", "show bgp "+family+" unicast json")), &table) != nil {
 			continue
 		}
 		for prefix, paths := range table.Routes {
@@ -153,7 +163,7 @@ func (r *frr) shows(prefix string, words ...string) {
 		}
 	}()
 	netlab.Eventually(r.t, "the router shows the attributes", func() bool {
-		out = r.vtysh("show bgp " + family + " unicast " + prefix)
+		out = r.vtysh("bgpd", "show bgp " + family + " unicast " + prefix)
 		return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(out, w) })
 	})
 }
@@ -271,7 +281,7 @@ func TestFRRExtendedNextHop(t *testing.T) {
 
 // killable is a speaker that a test can end like a process: by cutting its connections.
 func (r *frr) stale() bool {
-	return strings.Contains(r.vtysh("show bgp ipv4 unicast 192.0.2.1/32"), "stale")
+	return strings.Contains(r.vtysh("bgpd", "show bgp ipv4 unicast 192.0.2.1/32"), "stale")
 }
 
 // An agent that restarts keeps its routes at the router, and those that are not wanted any more go when it is back. One that
@@ -350,7 +360,7 @@ func TestFRRLeaving(t *testing.T) {
 	set(t, s, w)
 	r.has("192.0.2.1/32 via 10.0.0.1", "2001:db8::1/128 via fd00::1", "2001:db8::2/128 via fd00::1")
 	r.shows("192.0.2.1/32", "best")
-	if strings.Contains(r.vtysh("show bgp ipv4 unicast 192.0.2.1/32"), "graceful-shutdown") {
+	if strings.Contains(r.vtysh("bgpd", "show bgp ipv4 unicast 192.0.2.1/32"), "graceful-shutdown") {
 		t.Error("the community is still there")
 	}
 }
@@ -365,7 +375,7 @@ func TestFRRTenThousandRoutes(t *testing.T) {
 	established(t, s, "tor")
 	count := func(n int) func() bool {
 		return func() bool {
-			return strings.Contains(r.vtysh("show bgp ipv4 unicast summary json"), fmt.Sprintf(`"pfxRcd":%d,`, n))
+			return strings.Contains(r.vtysh("bgpd", "show bgp ipv4 unicast summary json"), fmt.Sprintf(`"pfxRcd":%d,`, n))
 		}
 	}
 	netlab.Eventually(t, "the router has all", count(10000))
