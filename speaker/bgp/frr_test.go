@@ -163,7 +163,7 @@ func (r *frr) shows(prefix string, words ...string) {
 		}
 	}()
 	netlab.Eventually(r.t, "the router shows the attributes", func() bool {
-		out = r.vtysh("bgpd", "show bgp " + family + " unicast " + prefix)
+		out = r.vtysh("bgpd", "show bgp "+family+" unicast "+prefix)
 		return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(out, w) })
 	})
 }
