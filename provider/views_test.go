@@ -184,10 +184,10 @@ func TestPeerStatusForPeople(t *testing.T) {
 	since := metav1.Date(2026, 7, 1, 12, 0, 0, 0, time.FixedZone("", 2*60*60))
 	peer := &v1alpha1.BGPPeer{Status: v1alpha1.BGPPeerStatus{Nodes: []v1alpha1.BGPPeerNode{
 		{Node: "n2", State: "Active", Since: &since, LastError: "wrong ASN"},
-		{Node: "n1", State: "Established", Since: &since, PrefixesSent: 12, BFD: "Up"},
+		{Node: "n1", State: "Established", Since: &since, PrefixesSent: 12, BFD: "Up (3 x 50ms)"},
 	}}}
 	got := peerStatus(peer, presenceOf)
-	if want := "n1 Established since 2026-07-01T10:00:00Z, 12 prefixes, BFD Up; n2 Active since 2026-07-01T10:00:00Z: wrong ASN"; got.Sessions != want {
+	if want := "n1 Established since 2026-07-01T10:00:00Z, 12 prefixes, BFD Up (3 x 50ms); n2 Active since 2026-07-01T10:00:00Z: wrong ASN"; got.Sessions != want {
 		t.Errorf("sessions %q\nwant     %q", got.Sessions, want)
 	}
 	peer.Status.Nodes = nil

@@ -2,6 +2,7 @@ package speaker
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -96,11 +97,13 @@ func pathOf(st bfd.Status) bgp.Path {
 	}
 }
 
-// bfdWords says how a BFD session is: its state, and why it is not up where that is known.
+// bfdWords says how a BFD session is: its state, and for how long the router lets this node be silent, or why it is not up
+// where that is known.
 func bfdWords(st bfd.Status) string {
 	text := st.State.String()
 	switch {
 	case st.State == packet.Up:
+		text += fmt.Sprintf(" (%d x %v)", st.Session.Multiplier, st.TxInterval)
 	case st.Problem != "":
 		text += " (" + st.Problem + ")"
 	case st.Diag != 0:

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/seamark-io/seamark/cluster"
 	"github.com/seamark-io/seamark/speaker/bfd"
@@ -51,6 +52,21 @@ func TestBFDSessionsOfPeers(t *testing.T) {
 	for i, s := range bfdSessions(b) {
 		if got, want := routerOf(s), b.Peers[i].Session.Address.Addr(); got != want {
 			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
+// What people read of a BFD session.
+func TestBFDWords(t *testing.T) {
+	for want, st := range map[string]bfd.Status{
+		// The router receives no faster than that, whatever this node asked for.
+		"Up (3 x 300ms)":                         {Session: bfd.Session{MinTx: 50 * time.Millisecond, Multiplier: 3}, State: packet.Up, TxInterval: 300 * time.Millisecond},
+		"Down":                                   {State: packet.Down},
+		"Down (there is no route to the peer)":   {State: packet.Down, Diag: packet.Expired, Problem: "there is no route to the peer"},
+		"Init (" + packet.Expired.String() + ")": {State: packet.Init, Diag: packet.Expired},
+	} {
+		if got := bfdWords(st); got != want {
+			t.Errorf("got %q, want %q", got, want)
 		}
 	}
 }

@@ -249,8 +249,8 @@ type BGPPeerNode struct {
 	//
 	// +optional
 	LastError string `json:"lastError,omitempty"`
-	// BFD is the state of RFC 5880 section 6.2 of the BFD session with the router, with what is wrong where that is known; empty
-	// without BFD.
+	// BFD is the state of RFC 5880 section 6.2 of the BFD session with the router, as "Up (3 x 50ms)": the router takes the node
+	// for lost when it misses three packets, 50 ms apart. In other states with what is wrong where that is known; empty without BFD.
 	//
 	// +optional
 	BFD string `json:"bfd,omitempty"`

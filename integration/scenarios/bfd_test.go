@@ -92,7 +92,7 @@ func (h host) bfdUp(ctx context.Context, nodes ...string) error {
 	var up []string
 	for _, node := range allNodes() {
 		switch s := status[node]["bfd"]; s {
-		case "Up":
+		case "Up (3 x 50ms)": // as agreed, on both sides
 			up = append(up, node)
 		case nil, "":
 		default:
