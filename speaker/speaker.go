@@ -123,6 +123,7 @@ func New(cfg Config) (*Speaker, error) {
 	shared := segments.Config{
 		Node: cfg.Node, Interval: cfg.Interval, Multiplier: cfg.Multiplier, Log: cfg.Log,
 		Gained: func(addrs ...netip.Addr) { s.l2.Announce(addrs...) },
+		Settle: func() { s.l2.Settle() },
 	}
 	if cfg.Leases != nil {
 		shared.Locker = newLocks(cfg)

@@ -23,17 +23,29 @@ type Answer struct {
 // Answers are those to one address, in the order in which they came.
 type Answers []Answer
 
-// Changes returns how often another station answered than before. It is as often as the address has moved, and much more
-// often if two stations answer at the same time.
-func (a Answers) Changes() int {
-	n := 0
+// Move is when another station answered than before.
+type Move struct {
+	At       time.Time
+	From, To [6]byte
+}
+
+func (m Move) String() string {
+	return fmt.Sprintf("%s answers after %s at %s", net.HardwareAddr(m.To[:]), net.HardwareAddr(m.From[:]), m.At.Format("15:04:05.000"))
+}
+
+// Moves returns when another station answered than before.
+func (a Answers) Moves() (out []Move) {
 	for i := 1; i < len(a); i++ {
 		if a[i].MAC != a[i-1].MAC {
-			n++
+			out = append(out, Move{a[i].At, a[i-1].MAC, a[i].MAC})
 		}
 	}
-	return n
+	return out
 }
+
+// Changes returns how often another station answered than before. It is as often as the address has moved, and much more
+// often if two stations answer at the same time.
+func (a Answers) Changes() int { return len(a.Moves()) }
 
 // Asker asks for an address again and again, all stations of the segment each time: by ARP for an IPv4 address, by NDP for
 // an IPv6 one.

@@ -70,3 +70,14 @@ func TestAnswersSince(t *testing.T) {
 		t.Errorf("%v of %v", got, all)
 	}
 }
+
+func TestMoves(t *testing.T) {
+	moves := answers(t, "A0 A20 B40 B60 A80").Moves()
+	for i := range moves {
+		moves[i].At = moves[i].At.UTC()
+	}
+	want := "[02:00:00:00:00:01 answers after 02:00:00:00:00:00 at 00:00:00.040 02:00:00:00:00:00 answers after 02:00:00:00:00:01 at 00:00:00.080]"
+	if got := fmt.Sprint(moves); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}

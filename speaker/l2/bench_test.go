@@ -237,7 +237,7 @@ func BenchmarkGratuitous_10000_VIPs(b *testing.B) {
 		addrs = append(addrs, w.Addr)
 	}
 	l.owned.Store(&owned)
-	v := &voice{listener: l, out: l.socket.sender(true)}
+	v := &voice{listener: l, out: l.socket.sender(true, l.shared.mayAnswer)}
 	b.ReportAllocs()
 	for b.Loop() {
 		v.send(toAll, addrs)

@@ -5,4 +5,7 @@
 // VIPs are not bound to interfaces, so the kernel never answers for them, and giving one up is a matter of not answering:
 // it takes effect at once. Bytes are in packet, the decision on a frame in respond; both are pure. A listener, one for each
 // link and protocol, has four goroutines: one reads and answers, one announces, one looks at strangers, one joins groups.
+//
+// The Gate is asked when the system call is all that is left to do, and Settle waits for what it has let pass, so that who closes
+// it, and settles, may tell others that this node is silent.
 package l2

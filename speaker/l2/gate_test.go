@@ -119,7 +119,7 @@ func TestAnswerAllocatesNothing(t *testing.T) {
 		} else {
 			frame = packet.AppendDetection(nil, [6]byte{2, 9}, a)
 		}
-		out := li.socket.sender(false)
+		out := li.socket.sender(false, sh.mayAnswer)
 		before := sh.stats[key.proto].read()
 		if n := testing.AllocsPerRun(1000, func() { li.handle(frame, out) }); n != 0 {
 			t.Errorf("%s: %v allocations", key.proto, n)
@@ -129,6 +129,78 @@ func TestAnswerAllocatesNothing(t *testing.T) {
 			t.Errorf("%s: %+v", key.proto, after)
 		}
 		li.close()
+	}
+}
+
+// An answer that was let pass, and had to wait until others had used the socket, is not sent when the gate has closed meanwhile.
+func TestGateClosesWhileAnAnswerWaits(t *testing.T) {
+	_, _, l := lan(t)
+	gate := &door{}
+	gate.open.Store(true)
+	sh := New(Config{Gate: gate}).shared
+	li, err := listen(segment{l, arp}, sh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer li.close()
+	li.owned.Store(&respond.Owned{vip4: {}})
+	busy, free, answered := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	go func() {
+		_ = li.socket.raw.Write(func(uintptr) bool { close(busy); <-free; return true })
+	}()
+	<-busy
+	go func() {
+		defer close(answered)
+		li.handle(packet.AppendProbe(nil, [6]byte{2, 9}, vip4), li.socket.sender(false, sh.mayAnswer))
+	}()
+	netlab.Eventually(t, "the request is at work", func() bool { return sh.stats[arp].read().Requests == 1 })
+	time.Sleep(20 * time.Millisecond) // it comes to the socket
+	gate.open.Store(false)
+	close(free)
+	<-answered
+	if got := sh.stats[arp].read(); got.Replies != 0 || got.Dropped[respond.Fenced] != 1 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// thinking is a Gate that takes its time.
+type thinking struct{ asked, told chan struct{} }
+
+func (g *thinking) MayAnswer(netip.Addr) bool {
+	close(g.asked)
+	<-g.told
+	return true
+}
+
+// Settle waits for an answer that is on its way to the kernel, and for nothing else.
+func TestSettle(t *testing.T) {
+	_, _, l := lan(t)
+	gate := &thinking{make(chan struct{}), make(chan struct{})}
+	s := New(Config{Gate: gate})
+	li, err := listen(segment{l, arp}, s.shared)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer li.close()
+	s.shared.live.Store(&[]*listener{li})
+	li.owned.Store(&respond.Owned{vip4: {}})
+	s.Settle()
+	go li.handle(packet.AppendProbe(nil, [6]byte{2, 9}, vip4), li.senders[0])
+	<-gate.asked
+	settled := make(chan struct{})
+	go func() {
+		defer close(settled)
+		s.Settle()
+	}()
+	select {
+	case <-settled:
+		t.Error("it did not wait")
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(gate.told)
+	<-settled
+	if got := s.shared.stats[arp].read(); got.Replies != 1 {
+		t.Errorf("%+v", got)
 	}
 }
 

@@ -199,6 +199,16 @@ func (s *Speaker) Announce(addrs ...netip.Addr) {
 	}
 }
 
+// Settle returns when nothing is sent any more that the gate let pass before: what it does not let pass now is not heard of after
+// that, until it does again.
+func (s *Speaker) Settle() {
+	for _, l := range *s.shared.live.Load() {
+		for _, out := range l.senders {
+			out.settle()
+		}
+	}
+}
+
 // Duplicates returns the strangers that use addresses of ours, by address.
 func (s *Speaker) Duplicates() []Duplicate { return s.shared.seen.list() }
 

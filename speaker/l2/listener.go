@@ -33,6 +33,8 @@ type listener struct {
 	groups *joiner
 	burst  *announcer
 	watch  *watch
+	// senders are all that send.
+	senders []*sender
 
 	err  atomic.Pointer[error]
 	stop context.CancelFunc
@@ -50,16 +52,18 @@ func listen(key segment, sh *shared) (*listener, error) {
 	if key.proto == ndp {
 		l.groups = newJoiner(key.link.Index, sh.Broken)
 	}
+	answers, announcements, defences := socket.sender(false, sh.mayAnswer), socket.sender(true, sh.mayAnswer), socket.sender(false, sh.mayAnswer)
+	l.senders = []*sender{answers, announcements, defences}
 	owned := func() respond.Owned { return *l.owned.Load() }
-	l.burst = newAnnouncer(owned, &voice{listener: l, out: socket.sender(true)}, newBucket(sh.Rate, sh.Burst), l.review)
+	l.burst = newAnnouncer(owned, &voice{listener: l, out: announcements}, newBucket(sh.Rate, sh.Burst), l.review)
 	l.watch = &watch{
 		link: key.link, siblings: &sh.siblings, seen: sh.seen, stats: l.stats, news: sh.Duplicated,
-		defend: l.defender(), suspects: make(chan respond.Decision, 64),
+		defend: func(a netip.Addr) { l.defend(a, defences) }, suspects: make(chan respond.Decision, 64),
 	}
 
 	ctx, cancel := context.WithCancel(context.Background())
 	l.stop = cancel
-	l.wg.Go(func() { l.read(ctx) })
+	l.wg.Go(func() { l.read(ctx, answers) })
 	l.wg.Go(func() { l.burst.run(ctx) })
 	l.wg.Go(func() { l.watch.run(ctx) })
 	if l.groups != nil {
@@ -120,8 +124,8 @@ func (l *listener) failure() error {
 }
 
 // read answers until the socket is closed. No frame, however malformed, ends it.
-func (l *listener) read(ctx context.Context) {
-	in, out := l.socket.reader(), l.socket.sender(false)
+func (l *listener) read(ctx context.Context, out *sender) {
+	in := l.socket.reader()
 	for {
 		frame, err := in.next()
 		switch {
@@ -142,16 +146,16 @@ func (l *listener) read(ctx context.Context) {
 	}
 }
 
-// handle answers one frame, if it asks for an address that may be answered for at this moment. The gate is asked last: a
+// handle answers one frame, if it asks for an address that may be answered for at this moment, which the sender finds out last: a
 // process may be paused anywhere before that.
 func (l *listener) handle(frame []byte, out *sender) {
 	owned := *l.owned.Load()
 	var answer []byte
 	var d respond.Decision
 	if l.proto == arp {
-		answer, d = respond.ARP(frame, owned, l.link.MAC, out.next())
+		answer, d = respond.ARP(frame, owned, l.link.MAC, out.empty())
 	} else {
-		answer, d = respond.NDP(frame, owned, l.link.MAC, out.next())
+		answer, d = respond.NDP(frame, owned, l.link.MAC, out.empty())
 	}
 	switch d.Verdict {
 	case respond.Answer:
@@ -163,34 +167,26 @@ func (l *listener) handle(frame []byte, out *sender) {
 		return
 	}
 	l.stats.requests.Add(1)
-	out.add(answer)
-	if !l.shared.mayAnswer(d.Addr) {
-		out.clear()
-		l.stats.dropped[respond.Fenced].Add(1)
-		return
-	}
-	sent, failed := out.flush()
-	l.stats.replies.Add(uint64(sent))
-	l.stats.sendErrors.Add(uint64(failed))
+	out.add(answer, d.Addr)
+	f := out.flush()
+	l.stats.replies.Add(uint64(f.sent))
+	l.stats.sendErrors.Add(uint64(f.failed))
+	l.stats.dropped[respond.Fenced].Add(uint64(f.fenced))
 }
 
-// defender returns the function that defends an address: by one announcement (RFC 5227 section 2.4, case b). It is for one
-// goroutine.
-func (l *listener) defender() func(netip.Addr) {
-	out := l.socket.sender(false)
-	return func(a netip.Addr) {
-		if _, ok := (*l.owned.Load())[a]; !ok || !l.shared.mayAnswer(a) {
-			return
-		}
-		if l.proto == arp {
-			out.add(packet.AppendGratuitousRequest(out.next(), l.link.MAC, a))
-		} else {
-			out.add(packet.AppendUnsolicited(out.next(), l.link.MAC, a))
-		}
-		sent, failed := out.flush()
-		l.stats.gratuitous.Add(uint64(sent))
-		l.stats.sendErrors.Add(uint64(failed))
+// defend defends an address, by one announcement (RFC 5227 section 2.4, case b).
+func (l *listener) defend(a netip.Addr, out *sender) {
+	if !l.has(a) {
+		return
 	}
+	if l.proto == arp {
+		out.add(packet.AppendGratuitousRequest(out.empty(), l.link.MAC, a), a)
+	} else {
+		out.add(packet.AppendUnsolicited(out.empty(), l.link.MAC, a), a)
+	}
+	f := out.flush()
+	l.stats.gratuitous.Add(uint64(f.sent))
+	l.stats.sendErrors.Add(uint64(f.failed))
 }
 
 // review forgets duplicates that are over, and returns the addresses that have one on this link: others are asked whether it

@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
+	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	mdpacket "github.com/mdlayher/packet"
@@ -90,25 +93,35 @@ func (r *reader) next() ([]byte, error) {
 }
 
 const (
-	// batchFrames is how many frames one system call sends: few enough that all are on the wire within a fraction of a
-	// millisecond of the moment at which the gate let them pass.
+	// batchFrames is how many frames one system call sends: few enough that the call takes a fraction of a millisecond.
 	batchFrames = 64
 	// frameLen has room for the longest frame that is sent (an advertisement has 86 bytes).
 	frameLen = 128
 )
 
-// sender sends frames in batches by sendmmsg(2), without allocating.
+// sender sends frames in batches by sendmmsg(2), without allocating. What a frame says of its address may have ceased to be so
+// while it waited: for the socket, which has one sender at a time, or for room in its buffer. So each is looked at last when the
+// system call is all that is left.
 type sender struct {
-	raw    syscall.RawConn
+	raw syscall.RawConn
+	// may says whether something may be said of an address at this moment.
+	may    func(netip.Addr) bool
 	frames [batchFrames][frameLen]byte
+	addrs  [batchFrames]netip.Addr
 	iovs   [batchFrames]unix.Iovec
 	msgs   [batchFrames]message
-	// n frames wait; sent and failed are those of the last flush.
-	n, sent, failed int
+	// n frames wait, of which next is the first that was not dealt with; they are what became of those of the last flush.
+	n, next int
+	flushed flushed
 	// patient waits where the socket's buffer is full.
 	patient bool
 	send    func(fd uintptr) bool
+	// turns is odd from before may is asked until the kernel has the frames that it let pass.
+	turns atomic.Uint64
 }
+
+// flushed are what became of frames: those that the kernel took, those that it did not, and those that must not be sent any more.
+type flushed struct{ sent, failed, fenced int }
 
 // message is struct mmsghdr.
 type message struct {
@@ -116,10 +129,9 @@ type message struct {
 	length uint32
 }
 
-func (s *socket) sender(patient bool) *sender {
-	out := &sender{raw: s.raw, patient: patient}
+func (s *socket) sender(patient bool, may func(netip.Addr) bool) *sender {
+	out := &sender{raw: s.raw, may: may, patient: patient}
 	for i := range out.msgs {
-		out.iovs[i].Base = &out.frames[i][0]
 		out.msgs[i].header.Iov = &out.iovs[i]
 		out.msgs[i].header.SetIovlen(1)
 	}
@@ -127,44 +139,74 @@ func (s *socket) sender(patient bool) *sender {
 	return out
 }
 
-// next returns an empty frame to append to, and add queues it. There must be room: room returns how many frames.
-func (s *sender) next() []byte { return s.frames[s.n][:0] }
+// empty returns a frame to append to, and add queues it, which says something of the address. There must be room: room returns how
+// many frames.
+func (s *sender) empty() []byte { return s.frames[s.n][:0] }
 
-func (s *sender) add(frame []byte) {
+func (s *sender) add(frame []byte, about netip.Addr) {
+	s.iovs[s.n].Base = &s.frames[s.n][0]
 	s.iovs[s.n].SetLen(len(frame))
+	s.addrs[s.n] = about
 	s.n++
 }
 
-// clear forgets what waits.
-func (s *sender) clear() { s.n = 0 }
-
 func (s *sender) room() int { return batchFrames - s.n }
 
-// flush sends what waits and returns how many frames the kernel took, and how many it did not.
-func (s *sender) flush() (sent, failed int) {
-	s.sent, s.failed = 0, 0
+// flush sends what waits.
+func (s *sender) flush() flushed {
+	s.next, s.flushed = 0, flushed{}
 	if s.n > 0 {
 		if err := s.raw.Write(s.send); err != nil { // closed
-			s.failed = s.n - s.sent
+			s.flushed.failed += s.n - s.next
 		}
 	}
 	s.n = 0
-	return s.sent, s.failed
+	return s.flushed
 }
 
 func (s *sender) sendAll(fd uintptr) bool {
-	for s.sent+s.failed < s.n {
-		at := s.sent + s.failed
-		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&s.msgs[at])), uintptr(s.n-at), unix.MSG_DONTWAIT, 0, 0)
+	for {
+		s.turns.Add(1)
+		s.leaveOut()
+		if s.next == s.n {
+			s.turns.Add(1)
+			return true
+		}
+		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&s.msgs[s.next])), uintptr(s.n-s.next), unix.MSG_DONTWAIT, 0, 0)
+		s.turns.Add(1)
 		switch {
 		case errno == 0:
-			s.sent += int(n)
+			s.flushed.sent += int(n)
+			s.next += int(n)
 		case errno == unix.EINTR:
 		case errno == unix.EAGAIN && s.patient:
 			return false
 		default:
-			s.failed++ // this frame; perhaps the next passes
+			s.flushed.failed++ // this frame; perhaps the next passes
+			s.next++
 		}
 	}
-	return true
 }
+
+// leaveOut forgets the frames that must not be sent any more.
+func (s *sender) leaveOut() {
+	kept := s.next
+	for i := s.next; i < s.n; i++ {
+		if s.may(s.addrs[i]) {
+			s.iovs[kept], s.addrs[kept] = s.iovs[i], s.addrs[i]
+			kept++
+		}
+	}
+	s.flushed.fenced += s.n - kept
+	s.n = kept
+}
+
+// settle waits until the kernel has what was let pass before.
+func (s *sender) settle() {
+	for began := s.turns.Load(); began%2 == 1 && s.turns.Load() == began; {
+		time.Sleep(settleEvery)
+	}
+}
+
+// settleEvery is shorter than a batch of frames takes.
+const settleEvery = 50 * time.Microsecond

@@ -37,14 +37,14 @@ func (v *voice) prepare(n notice) int {
 	}
 }
 
-// send implements wire. The gate is asked for each address just before its frames go into the batch, which is sent within a
-// fraction of a millisecond.
+// send implements wire.
 func (v *voice) send(n notice, addrs []netip.Addr) int {
 	frames := 0
 	for _, a := range addrs {
 		if v.out.room() < v.most() {
 			frames += v.flush()
 		}
+		// The sender asks as well: this saves frames that would be for nothing.
 		if v.shared.mayAnswer(a) {
 			v.put(n, a)
 		}
@@ -56,10 +56,10 @@ func (v *voice) send(n notice, addrs []netip.Addr) int {
 func (v *voice) most() int { return max(1, len(v.stations)) }
 
 func (v *voice) flush() int {
-	sent, failed := v.out.flush()
-	v.stats.gratuitous.Add(uint64(sent))
-	v.stats.sendErrors.Add(uint64(failed))
-	return sent + failed
+	f := v.out.flush()
+	v.stats.gratuitous.Add(uint64(f.sent))
+	v.stats.sendErrors.Add(uint64(f.failed))
+	return f.sent + f.failed
 }
 
 func (v *voice) put(n notice, a netip.Addr) {
@@ -67,21 +67,21 @@ func (v *voice) put(n notice, a netip.Addr) {
 	switch {
 	case n == toGateways && v.proto == arp:
 		for _, g := range v.stations {
-			out.add(packet.AppendGratuitousRequestTo(out.next(), mac, a, g.mac))
+			out.add(packet.AppendGratuitousRequestTo(out.empty(), mac, a, g.mac), a)
 		}
 	case n == toGateways:
 		for _, g := range v.stations {
-			out.add(packet.AppendUnsolicitedTo(out.next(), mac, a, g.mac, g.addr))
+			out.add(packet.AppendUnsolicitedTo(out.empty(), mac, a, g.mac, g.addr), a)
 		}
 	case n == probe && v.proto == arp:
-		out.add(packet.AppendProbe(out.next(), mac, a))
+		out.add(packet.AppendProbe(out.empty(), mac, a), a)
 	case n == probe:
-		out.add(packet.AppendDetection(out.next(), mac, a))
+		out.add(packet.AppendDetection(out.empty(), mac, a), a)
 	case v.proto == ndp:
-		out.add(packet.AppendUnsolicited(out.next(), mac, a))
+		out.add(packet.AppendUnsolicited(out.empty(), mac, a), a)
 	case n == asReply:
-		out.add(packet.AppendGratuitousReply(out.next(), mac, a))
+		out.add(packet.AppendGratuitousReply(out.empty(), mac, a), a)
 	default:
-		out.add(packet.AppendGratuitousRequest(out.next(), mac, a))
+		out.add(packet.AppendGratuitousRequest(out.empty(), mac, a), a)
 	}
 }

@@ -34,6 +34,8 @@ type Config struct {
 	// Gained is called with addresses that this node has begun to hold, or that others may have heard of from elsewhere
 	// meanwhile: they are to be announced. It must not block.
 	Gained func(addrs ...netip.Addr)
+	// Settle returns when nothing is being said any more of addresses that MayAnswer let pass before it was called. nil: nothing is.
+	Settle func()
 }
 
 // The delay before a segment is joined again after a failure doubles from retryMin to retryMax.
@@ -52,8 +54,9 @@ type Driver struct {
 	// phase is common to all segments, so that this node wakes others once for all of them.
 	phase         uint64
 	changed, lost chan struct{}
-	// live is read by the reply path.
-	live atomic.Pointer[[]*segment.Segment]
+	// live and leaving, addresses that are let go of just now, are read by the reply path.
+	live    atomic.Pointer[[]*segment.Segment]
+	leaving atomic.Pointer[map[netip.Addr]bool]
 
 	mu       sync.Mutex
 	ctx      context.Context // of Run; nil before and after
@@ -83,6 +86,7 @@ type part struct {
 	// members are those that were set last, interfaces what they take part by.
 	members    []string
 	interfaces map[string]string
+	wants      []liveness.Want
 	// tied is signalled when whether half of the acceptors are heard has changed.
 	tied chan struct{}
 	// turn is had by the part of the segment that may ask for the lock.
@@ -96,6 +100,9 @@ func New(c Config) (*Driver, error) {
 	if c.Gained == nil {
 		c.Gained = func(...netip.Addr) {}
 	}
+	if c.Settle == nil {
+		c.Settle = func() {}
+	}
 	loop, err := segment.NewLoop(c.Log)
 	if err != nil {
 		return nil, err
@@ -105,11 +112,15 @@ func New(c Config) (*Driver, error) {
 		parts: map[key]*part{}, turns: map[netip.Prefix]*sync.Mutex{}, keys: keyring{hold: overlap},
 	}
 	d.live.Store(&[]*segment.Segment{})
+	d.leaving.Store(&map[netip.Addr]bool{})
 	return d, nil
 }
 
 // MayAnswer says whether this node may answer for an address at this moment. It takes no lock and does not allocate.
 func (d *Driver) MayAnswer(a netip.Addr) bool {
+	if leaving := *d.leaving.Load(); len(leaving) > 0 && leaving[a] {
+		return false
+	}
 	for _, s := range *d.live.Load() {
 		if s.MayAnswer(a) {
 			return true
@@ -186,7 +197,7 @@ func (d *Driver) set(k key, lan plan.LAN, wants []liveness.Want, keys *cluster.H
 			return err
 		}
 		p.segment.SetDraining(d.draining)
-		p.segment.Set(wants)
+		d.want(p, wants)
 		d.parts[k] = p
 		d.publish()
 		d.start(p)
@@ -212,8 +223,30 @@ func (d *Driver) set(k key, lan plan.LAN, wants []liveness.Want, keys *cluster.H
 		p.members = members
 		p.segment.SetMembers(members)
 	}
-	p.segment.Set(wants)
+	d.want(p, wants)
 	return err
+}
+
+// want has a part want these addresses and no others. Of what it lets go nothing is said any more before others learn of it: an answer
+// that had been let pass, and had to wait for a processor, would come when another node answers. The lock is held.
+func (d *Driver) want(p *part, wants []liveness.Want) {
+	if slices.Equal(wants, p.wants) {
+		return
+	}
+	leaving := map[netip.Addr]bool{}
+	for _, w := range p.wants {
+		leaving[w.Addr] = true
+	}
+	for _, w := range wants {
+		delete(leaving, w.Addr)
+	}
+	if len(leaving) > 0 {
+		d.leaving.Store(&leaving)
+		d.cfg.Settle()
+		defer d.leaving.Store(&map[netip.Addr]bool{})
+	}
+	p.wants = wants
+	p.segment.Set(wants)
 }
 
 func (d *Driver) join(k key, lan plan.LAN, keys *cluster.HeartbeatKeys) (*part, error) {
@@ -255,7 +288,7 @@ func (d *Driver) nameOf(p *part) string {
 }
 
 func (d *Driver) remove(p *part) {
-	p.segment.Set(nil)
+	d.want(p, nil)
 	if p.stop != nil {
 		p.stop()
 	}

@@ -41,6 +41,7 @@ type agent struct {
 
 	mu     sync.Mutex
 	gained []netip.Addr
+	settle func()
 }
 
 // agents are as many nodes, n0 and so on, with interfaces of this host on one switch.
@@ -64,6 +65,10 @@ func agents(t *testing.T, count int) (*netlab.Host, []*agent) {
 			a.mu.Lock()
 			defer a.mu.Unlock()
 			a.gained = append(a.gained, addrs...)
+		}, Settle: func() {
+			if a.settle != nil {
+				a.settle()
+			}
 		}})
 		if err != nil {
 			t.Fatal(err)
@@ -160,6 +165,38 @@ func TestFailover(t *testing.T) {
 	// What is no segment any more is left at once.
 	if err := a[1].Set(nil, nil, keys); err != nil || a[1].MayAnswer(vip1) || len(a[1].Status()) != 0 {
 		t.Errorf("after the end of the segment: %v, %v", err, a[1].Status())
+	}
+}
+
+// Of an address that is let go of nobody hears before nothing is said of it any more: that is waited for with the gate closed.
+func TestLetGo(t *testing.T) {
+	_, a := agents(t, 2)
+	keys := &cluster.HeartbeatKeys{Send: secret(1)}
+	a[0].want(t, 2, keys, vip1, vip2)
+	a[1].want(t, 2, keys)
+	netlab.Eventually(t, "n0 has the addresses", func() bool { return a[0].MayAnswer(vip1) && a[0].MayAnswer(vip2) })
+	a[1].want(t, 2, keys, vip1)
+	netlab.Eventually(t, "n0 hears of the contender", func() bool {
+		return a[0].Facts(map[netip.Addr]*cluster.VIP{vip1: {Address: vip1}})[lan].Contenders[vip1] == "n1"
+	})
+	waits := 0
+	a[0].settle = func() {
+		waits++
+		if a[0].MayAnswer(vip1) || !a[0].MayAnswer(vip2) {
+			t.Error("the gate is not as it should be")
+		}
+		time.Sleep(5 * liveness.DefaultInterval)
+		if g := a[1].Grants()[vip1]; g.Held || g.Holder != "n0" {
+			t.Errorf("n1 was told %+v while something may still be said of the address", g)
+		}
+	}
+	a[0].want(t, 2, keys, vip2)
+	netlab.Eventually(t, "n1 has the address", func() bool { return a[1].MayAnswer(vip1) })
+	if a[0].want(t, 2, keys, vip2); waits != 1 {
+		t.Errorf("waited %d times", waits)
+	}
+	if !a[0].MayAnswer(vip2) {
+		t.Error("n0 lost what it had kept")
 	}
 }
 

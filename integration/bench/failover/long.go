@@ -68,11 +68,14 @@ func (w *world) busy(ctx context.Context) error {
 	if err := errors.Join(err, observeErr); err != nil {
 		return err
 	}
+	for _, move := range seen.moves {
+		w.log.printf("busy: %s", move)
+	}
 	for _, overlap := range seen.overlaps {
 		w.log.printf("busy: TWO OWNERS: %s", overlap)
 	}
 	title := fmt.Sprintf("all processors busy for %s", w.options.Busy)
-	w.figure(title+": takeovers", float64(seen.changes), "takeovers", none)
+	w.figure(title+": takeovers", float64(len(seen.moves)), "takeovers", none)
 	for _, f := range observed(title, []observation{seen}, 0) {
 		if f.AtMost > 0 { // takeovers have their figure
 			w.report.Figures = append(w.report.Figures, f)

@@ -21,8 +21,9 @@ const (
 
 // observation is what an observer of an address has seen, of one fault or some time.
 type observation struct {
-	asked, answers, changes int
-	overlaps                []probe.Overlap
+	asked, answers int
+	moves          []probe.Move
+	overlaps       []probe.Overlap
 }
 
 // observe records who answers for an address until it is stopped.
@@ -41,7 +42,7 @@ func (w *world) observe(ctx context.Context, vip netip.Addr) (stop func() (obser
 	return sync.OnceValues(func() (observation, error) {
 		cancel()
 		r := <-done
-		return observation{r.asked, len(r.answers), r.answers.Changes(), r.answers.Overlaps()}, r.err
+		return observation{r.asked, len(r.answers), r.answers.Moves(), r.answers.Overlaps()}, r.err
 	})
 }
 
@@ -49,7 +50,7 @@ func (w *world) observe(ctx context.Context, vip netip.Addr) (stop func() (obser
 func observed(title string, seen []observation, moves int) []bench.Figure {
 	changes, overlaps, silent := 0, 0, 0.0
 	for _, o := range seen {
-		changes, overlaps = max(changes, o.changes), overlaps+len(o.overlaps)
+		changes, overlaps = max(changes, len(o.moves)), overlaps+len(o.overlaps)
 		silent = max(silent, 100*(1-float64(o.answers)/float64(max(o.asked, 1))))
 	}
 	return []bench.Figure{
