@@ -137,6 +137,13 @@ func TestOwners(t *testing.T) {
 				n.Ready = false
 			}
 		}, "node2:own"},
+		{"of most: an API that has just come back", func(s *cluster.Snapshot, _ *Facts, _ Segment) {
+			s.Nodes["node1"].Ready, s.Nodes["node2"].Ready = false, false
+		}, "node2:own"},
+		{"of half", func(s *cluster.Snapshot, _ *Facts, _ Segment) {
+			s.Nodes["node2"].Ready = false
+			delete(s.Nodes, "node1")
+		}, "node2:keep node3:own"},
 		{"of all that are left by the selector", func(s *cluster.Snapshot, _ *Facts, _ Segment) {
 			s.Nodes["node2"].Ready = false
 			only(s, "node2")
@@ -225,18 +232,29 @@ func TestOwners(t *testing.T) {
 	}
 }
 
-// Where nodes do not know each other and none is ready, all that are not excluded count.
-func TestAllNotReady(t *testing.T) {
+// Where nodes do not know each other and none is ready, or fewer than half, all that are not excluded count.
+func TestMostNotReady(t *testing.T) {
 	s, f := world()
 	for _, n := range s.Nodes {
 		n.Ready = false
 	}
-	if got := ownersOf(s, f); got != owner(v4)+":own" {
-		t.Errorf("got %q", got)
+	check := func() {
+		t.Helper()
+		if got := ownersOf(s, f); got != owner(v4)+":own" {
+			t.Errorf("got %q", got)
+		}
+		if got := outcome(Build(s, at(f, owner(v4))), v4); got != "ARP:eth0 BGP:tor" {
+			t.Errorf("got %s", got)
+		}
 	}
-	if got := outcome(Build(s, at(f, owner(v4))), v4); got != "ARP:eth0 BGP:tor" {
-		t.Errorf("got %s", got)
+	check()
+	for name, n := range s.Nodes {
+		if name != owner(v4) {
+			n.Ready = true
+			break
+		}
 	}
+	check()
 }
 
 // An address is new until a node has had it, however long its Service's pods take; but not when its owner is lost, nor to a node

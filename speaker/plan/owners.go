@@ -98,14 +98,14 @@ func (b *builder) assign(subnet netip.Prefix, items []elect.Item) []string {
 }
 
 // candidatesOf returns the nodes that may own the VIP: those that are present and, for externalTrafficPolicy Local, have an
-// endpoint. Of these the ready ones, if there are any.
+// endpoint. Of these the ready ones, as far as that counts.
 func (b *builder) candidatesOf(u *use) []elect.Candidate {
 	key := segment{u.pool.Name, u.net.prefix}
 	present, ok := b.present[key]
 	if !ok {
 		present = b.presentIn(u.pool.ARP, u.net.prefix)
 		b.present[key] = present
-		b.voters[key] = asCandidates(u.pool.ARP, present)
+		b.voters[key] = b.asCandidates(u.pool.ARP, present)
 	}
 	// Where nodes know each other, the others do not reckon with this one when its interface is down or not allowed. Where
 	// the API alone decides they do, so it wins what it cannot have, and tells.
@@ -119,12 +119,12 @@ func (b *builder) candidatesOf(u *use) []elect.Candidate {
 			some = append(some, n)
 		}
 	}
-	return asCandidates(u.pool.ARP, some)
+	return b.asCandidates(u.pool.ARP, some)
 }
 
-func asCandidates(a *cluster.ARPAnnounce, nodes []*cluster.Node) []elect.Candidate {
+func (b *builder) asCandidates(a *cluster.ARPAnnounce, nodes []*cluster.Node) []elect.Candidate {
 	var out []elect.Candidate
-	for _, n := range readyOnes(nodes) {
+	for _, n := range b.readyOnes(nodes) {
 		out = append(out, elect.Candidate{Name: n.Name, Preference: a.Preference(n.Labels)})
 	}
 	return out

@@ -98,7 +98,9 @@ type builder struct {
 	// nodes by name; announcers are those that may announce; nodeIPs are the addresses of all nodes.
 	nodes      []*cluster.Node
 	announcers []string
-	nodeIPs    map[netip.Addr]string
+	// readinessCounts is false where most nodes are said not to be ready.
+	readinessCounts bool
+	nodeIPs         map[netip.Addr]string
 	// routes of BGP so far; exports are those of each pool's advertisements.
 	routes  routeTable
 	exports map[exportKey]*exports
@@ -122,16 +124,23 @@ func newBuilder(snap *cluster.Snapshot, facts Facts) *builder {
 		}
 	}
 	slices.SortFunc(b.nodes, func(x, y *cluster.Node) int { return cmp.Compare(x.Name, y.Name) })
-	for _, n := range readyOnes(b.nodes) {
+	ready := 0
+	for _, n := range b.nodes {
+		if n.Ready {
+			ready++
+		}
+	}
+	b.readinessCounts = 2*ready >= len(b.nodes)
+	for _, n := range b.readyOnes(b.nodes) {
 		b.announcers = append(b.announcers, n.Name)
 	}
 	return b
 }
 
-// readyOnes returns the nodes that are not excluded and ready. If none is ready, that says more of the API than of the nodes
-// (kubelets that cannot reach it are not ready): then readiness does not count, so that a control plane that is lost does
-// not silence everybody.
-func readyOnes(nodes []*cluster.Node) []*cluster.Node {
+// readyOnes returns the nodes that are not excluded and ready. Where most of the cluster's nodes are not, or all of these, that says
+// more of the API than of the nodes (kubelets that cannot reach it are not ready): then readiness does not count, so that a control
+// plane that is lost does not silence everybody, and one that is back does not send everything to the first node that is ready again.
+func (b *builder) readyOnes(nodes []*cluster.Node) []*cluster.Node {
 	var ready, all []*cluster.Node
 	for _, n := range nodes {
 		if n.Excluded {
@@ -142,7 +151,7 @@ func readyOnes(nodes []*cluster.Node) []*cluster.Node {
 			ready = append(ready, n)
 		}
 	}
-	if len(ready) == 0 {
+	if len(ready) == 0 || !b.readinessCounts {
 		return all
 	}
 	return ready

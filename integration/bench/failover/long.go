@@ -6,7 +6,11 @@ import (
 	"fmt"
 	"os/exec"
 	"runtime"
+	"slices"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/seamark-io/seamark/integration/bench"
 	"github.com/seamark-io/seamark/integration/lab"
@@ -33,10 +37,33 @@ func (w *world) withoutAPI(ctx context.Context) error {
 	if err := w.lab.StartNode(ctx, "cp"); err != nil {
 		return err
 	}
-	return w.until(ctx, 2*time.Minute, "the API server answers again", func(ctx context.Context) error {
-		_, err := w.kube.Discovery().ServerVersion()
+	back := time.Now()
+	// Until then addresses may move: away from nodes that are not ready when the others are.
+	return w.until(ctx, 3*time.Minute, "the API server answers again, and all nodes are Ready", func(ctx context.Context) error { return w.nodesReady(ctx, back) })
+}
+
+// nodesReady returns nil if all nodes are Ready, and have said something since then: what the API says of them may be old.
+func (w *world) nodesReady(ctx context.Context, since time.Time) error {
+	nodes, err := w.kube.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
 		return err
-	})
+	}
+	for _, n := range nodes.Items {
+		ready := func(c corev1.NodeCondition) bool {
+			return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+		}
+		if !slices.ContainsFunc(n.Status.Conditions, ready) {
+			return fmt.Errorf("%s is not", n.Name)
+		}
+		lease, err := w.kube.CoordinationV1().Leases(corev1.NamespaceNodeLease).Get(ctx, n.Name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if t := lease.Spec.RenewTime; t == nil || t.Time.Before(since) {
+			return fmt.Errorf("%s has not been heard of", n.Name)
+		}
+	}
+	return nil
 }
 
 // busy keeps all processors busy for long, several times over, and looks whether an address moves that should not.
