@@ -93,7 +93,9 @@ func withoutControllers(t *testing.T) {
 		}
 	})
 	replicas(contextOf(t), 0)
-	await(t, podLimit, "no controller runs", func(ctx context.Context) error {
+	// A kubelet that has lost the API server, in the test before, looks again after as long as a minute: client-go's reflectors wait
+	// for 30 s, and up to twice that by chance.
+	await(t, 2*podLimit, "no controller runs", func(ctx context.Context) error {
 		for _, node := range nodes(t) {
 			if p := node.pids(controllerProgram); len(p) > 0 {
 				return fmt.Errorf("on %s runs %v", node.Name, p)
