@@ -185,9 +185,12 @@ func TestSettle(t *testing.T) {
 	s.shared.live.Store(&[]*listener{li})
 	li.owned.Store(&respond.Owned{vip4: {}})
 	s.Settle()
-	go li.handle(packet.AppendProbe(nil, [6]byte{2, 9}, vip4), li.senders[0])
+	answered, settled := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(answered)
+		li.handle(packet.AppendProbe(nil, [6]byte{2, 9}, vip4), li.senders[0])
+	}()
 	<-gate.asked
-	settled := make(chan struct{})
 	go func() {
 		defer close(settled)
 		s.Settle()
@@ -199,6 +202,7 @@ func TestSettle(t *testing.T) {
 	}
 	close(gate.told)
 	<-settled
+	<-answered
 	if got := s.shared.stats[arp].read(); got.Replies != 1 {
 		t.Errorf("%+v", got)
 	}

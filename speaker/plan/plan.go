@@ -289,7 +289,8 @@ func (b *builder) suits(u *use, selector cluster.Selector) Reason {
 }
 
 // reporter elects, with the hash that elects owners, the node that tells of a VIP that nobody seems to announce: among the
-// nodes that could announce it, as far as this one can know, or, where none could, among all.
+// nodes that could announce it, as far as this one can know, or, where none could, among all. One that is ready comes before
+// those that are not, whether or not that counts: they may be gone.
 func (b *builder) reporter(u *use, d *Decision) bool {
 	for _, w := range d.Ways {
 		if w.Announced || w.Reason.Code == NotOwner {
@@ -308,6 +309,10 @@ func (b *builder) reporter(u *use, d *Decision) bool {
 	}
 	if len(could) == 0 {
 		could = b.announcers
+	}
+	unready := func(name string) bool { return !b.snap.Nodes[name].Ready }
+	if ready := slices.DeleteFunc(slices.Clone(could), unready); len(ready) > 0 {
+		could = ready
 	}
 	return elect.Owner(d.VIP, could) == b.facts.Node
 }

@@ -273,6 +273,24 @@ func TestOneReporter(t *testing.T) {
 	}
 }
 
+// Where most nodes are lost one that is left tells: which of the others are alive the API does not know.
+func TestReporterIsReady(t *testing.T) {
+	for _, left := range []string{"node1", "node2", "node3"} {
+		s, f := world()
+		delete(s.Slices, name("web"))
+		for n := range s.Nodes {
+			s.Nodes[n].Ready = n == left
+		}
+		for n := range s.Nodes {
+			for _, d := range Build(s, at(f, n)).Decisions {
+				if d.Reporter != (n == left) {
+					t.Errorf("%s is left: that %s tells of %s is %t", left, n, d.VIP, d.Reporter)
+				}
+			}
+		}
+	}
+}
+
 func TestSubnetAddresses(t *testing.T) {
 	s, f := world()
 	for addr, want := range map[string]string{"10.0.0.0": "ARP:SubnetAddress", "10.0.0.255": "ARP:SubnetAddress", "10.0.1.255": "ARP:NoSubnet"} {
