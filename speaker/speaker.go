@@ -70,6 +70,9 @@ const (
 	// family at least, it is lost at slightly different moments.
 	hurries = 8
 	hurry   = time.Second
+	// calm is how long after a run for a lost node the next one waits, but for another node: what changes then is mostly what that
+	// run has brought about, and to work it into a plan would keep the announcements of many addresses waiting for a processor.
+	calm = 100 * time.Millisecond
 	// gatherTime is how much later than on the first of its segments a node may be found lost on the others: all are told in
 	// one turn of the thread that hears.
 	gatherTime = 4 * time.Millisecond
@@ -216,6 +219,7 @@ func (s *Speaker) loop(ctx context.Context) {
 	delay := retryMin
 	pacer := pace.New(pace.Share, pace.Burst)
 	var current plan.Plan
+	lost := false // a node was: the run is for that
 	for {
 		end := s.pulse.Begin(time.Now())
 		used := cputime.Of(func() {
@@ -241,10 +245,17 @@ func (s *Speaker) loop(ctx context.Context) {
 			s.synced.Store(true)
 		})
 		end()
-		if !sleep(ctx, minInterval) || !s.rest(ctx, pacer.Rest(time.Now(), used)) {
+		rest := pacer.Rest(time.Now(), used)
+		if lost {
+			rest = max(rest, calm)
+		}
+		if !sleep(ctx, minInterval) {
 			return
 		}
-		for again := false; !again; {
+		if lost = s.rest(ctx, rest); ctx.Err() != nil {
+			return
+		}
+		for again := lost; !again; {
 			select {
 			case <-ctx.Done():
 				return
@@ -258,7 +269,8 @@ func (s *Speaker) loop(ctx context.Context) {
 			case <-s.segments.Changed():
 				again = true
 			case <-s.segments.Lost():
-				again = s.gather(ctx)
+				s.gather(ctx)
+				lost, again = true, true
 			case <-s.links.Changed():
 				again = true
 			case <-s.routers.Changed():
@@ -268,43 +280,43 @@ func (s *Speaker) loop(ctx context.Context) {
 			case <-retry.C:
 				again = true
 			case <-ticker.C:
+				s.ping.Doubt()
 				again = true
 			}
 		}
 	}
 }
 
-// rest waits, but not when a node was lost; only nodes that come and go all the time are waited for as well. It returns false
-// when ctx ended.
-func (s *Speaker) rest(ctx context.Context, d time.Duration) bool {
+// rest waits, but not when a node was lost, which it reports; only nodes that come and go all the time are waited for as well.
+func (s *Speaker) rest(ctx context.Context, d time.Duration) (lost bool) {
 	if d <= 0 {
-		return ctx.Err() == nil
+		return false
 	}
-	lost := s.segments.Lost()
+	other := s.segments.Lost()
 	if time.Since(s.hurried[0]) < hurry {
-		lost = nil
+		other = nil
 	}
 	select {
 	case <-ctx.Done():
 		return false
-	case <-lost:
+	case <-other:
 		copy(s.hurried[:], s.hurried[1:])
 		s.hurried[hurries-1] = time.Now()
-		return s.gather(ctx)
+		s.gather(ctx)
+		return true
 	case <-time.After(d):
+		return false
 	}
-	return true
 }
 
 // gather waits until a node that was lost on one segment is found lost on the others, so that they need not wait for another
-// run. It returns false when ctx ended.
-func (s *Speaker) gather(ctx context.Context) bool {
-	ok := sleep(ctx, gatherTime)
+// run.
+func (s *Speaker) gather(ctx context.Context) {
+	sleep(ctx, gatherTime)
 	select {
 	case <-s.segments.Lost():
 	default:
 	}
-	return ok
 }
 
 func (s *Speaker) facts(snap *cluster.Snapshot, ifaces []plan.Interface, now time.Time) plan.Facts {

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
@@ -22,38 +21,33 @@ const (
 	chunk = 1024
 	// sendBuffer holds a transaction: it is sent at once, or not at all (EMSGSIZE). 10,000 VIPs take some 500 KiB.
 	sendBuffer = 8 << 20
-	// lookEvery is the least time between two looks at what the kernel has.
-	lookEvery = 10 * time.Second
 )
 
 // Responder keeps the table. Its methods may be called from any goroutine.
 type Responder struct {
 	mu sync.Mutex
 	// have is what the rules in the kernel redirect to; nil until this process has made the table. vips are those in its
-	// sets, sorted, and looked is when that was last compared with the kernel.
-	have      *redirect
-	vips      []netip.Addr
-	looked    time.Time
-	lookEvery time.Duration
+	// sets, sorted. doubted: the next Set looks whether that is so.
+	have    *redirect
+	vips    []netip.Addr
+	doubted bool
 }
 
 // redirect are the addresses that echo requests are handed to; invalid: none of that family.
 type redirect struct{ ipv4, ipv6 netip.Addr }
 
 // New returns a Responder that has done nothing.
-func New() *Responder { return &Responder{lookEvery: lookEvery} }
+func New() *Responder { return &Responder{} }
 
 // Set makes the host answer for the wanted VIPs and for no others, in one transaction. The first Set of a process replaces
-// what an earlier one left. Later ones change what differs from the last; now and then they compare with what the kernel
-// has, so that they also mend what was changed behind their back.
+// what an earlier one left. Later ones change what differs from the last; after Doubt they mend what was changed behind their back.
 func (r *Responder) Set(_ context.Context, wanted plan.Ping) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	to := redirect{wanted.IPv4, wanted.IPv6}
 	vips := slices.SortedFunc(slices.Values(wanted.VIPs), netip.Addr.Compare)
 	made := r.have != nil && *r.have == to
-	look := time.Since(r.looked) >= r.lookEvery
-	if made && !look && slices.Equal(r.vips, vips) {
+	if made && !r.doubted && slices.Equal(r.vips, vips) {
 		return nil
 	}
 	conn, err := nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error { return c.SetWriteBuffer(sendBuffer) }))
@@ -61,7 +55,7 @@ func (r *Responder) Set(_ context.Context, wanted plan.Ping) error {
 		return fmt.Errorf("open nftables: %w", err)
 	}
 	switch {
-	case made && !look:
+	case made && !r.doubted:
 		err = r.follow(conn, vips)
 	case !made || !r.update(conn, wanted):
 		err = rebuild(conn, wanted)
@@ -73,11 +67,16 @@ func (r *Responder) Set(_ context.Context, wanted plan.Ping) error {
 		r.have = nil
 		return fmt.Errorf("change table inet %s: %w", Table, err)
 	}
-	if look || !made {
-		r.looked = time.Now()
-	}
-	r.have, r.vips = &to, vips
+	r.have, r.vips, r.doubted = &to, vips, false
 	return nil
+}
+
+// Doubt has the next Set compare with what the kernel has. Of some thousand VIPs that takes the kernel and this process tens of
+// milliseconds: it is for when nothing happens.
+func (r *Responder) Doubt() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.doubted = true
 }
 
 // follow queues the difference between the VIPs of the last Set and those of this one.

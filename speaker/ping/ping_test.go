@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/seamark-io/seamark/speaker/internal/netlab"
 	"github.com/seamark-io/seamark/speaker/plan"
@@ -129,7 +128,6 @@ func TestTable(t *testing.T) {
 	foreign := here.Run("nft list table inet foreign")
 
 	r := New()
-	r.lookEvery = 0
 	set(t, r, wanted)
 	const want = `table inet seamark-ping {
 	set vips4 {
@@ -174,16 +172,18 @@ func TestTable(t *testing.T) {
 		if change != "" {
 			here.Run(change)
 		}
+		r.Doubt()
 		set(t, r, wanted)
 		if got := list(); got != want {
 			t.Errorf("after someone changed %s: got\n%s", name, got)
 		}
 	}
-	// Between two looks only what differs from the last Set is changed; if the kernel does not have what is to be changed, all
-	// is made anew.
-	r.lookEvery = time.Hour
+	// Without a doubt the kernel is not asked, and only what differs from the last Set is changed; if the kernel does not have what
+	// is to be changed, all is made anew.
+	here.Run("nft add element inet seamark-ping vips4 {10.0.0.101}")
+	set(t, r, wanted)
 	set(t, r, plan.Ping{VIPs: []netip.Addr{vip4}, IPv4: host4, IPv6: host6})
-	if got := list(); strings.Contains(got, "fd00::100") {
+	if got := list(); strings.Contains(got, "fd00::100") || !strings.Contains(got, "10.0.0.101") {
 		t.Errorf("after a VIP went: got\n%s", got)
 	}
 	here.Run("nft delete table inet " + Table)
@@ -194,8 +194,8 @@ func TestTable(t *testing.T) {
 	if got := list(); got != want {
 		t.Errorf("after the next Set: got\n%s", got)
 	}
-	r.lookEvery = 0
 	generation := here.Run("nft --handle list table inet " + Table)
+	r.Doubt()
 	set(t, r, wanted)
 	if here.Run("nft --handle list table inet "+Table) != generation {
 		t.Error("the same Set again changed the table")
