@@ -34,6 +34,12 @@ const (
 // news: the gate opens before it says so.
 const sameTaking = 50 * time.Millisecond
 
+// many addresses are those of which asReply waits for replyDelay.
+const (
+	many       = batchFrames
+	replyDelay = 100 * time.Millisecond
+)
+
 // notice is what is sent about an address.
 type notice uint8
 
@@ -43,7 +49,8 @@ const (
 	// toAll tells everybody, in the form that nearly everybody takes.
 	toAll
 	// asReply tells everybody in another form, if there is one, for those who take only that. It comes after toAll about all
-	// addresses: those that wait for their first notice would wait for twice as long.
+	// addresses, and where these are many a little later: those that wait for their first notice, on whichever link and of whichever
+	// protocol, would wait for longer.
 	asReply
 	// probe asks whether anybody else has the address.
 	probe
@@ -96,6 +103,8 @@ type pass struct {
 	frames   int
 	prepared bool
 	urgent   bool
+	// from is when it may begin; zero: at once.
+	from time.Time
 	// of is nil for a refresh; last is the batch's last for this moment.
 	of   *batch
 	last bool
@@ -228,6 +237,9 @@ func (a *announcer) collect(now time.Time) {
 			}
 			for i, n := range b.notices {
 				p := &pass{notice: n, addrs: b.addrs, urgent: first, of: b, last: i == len(b.notices)-1}
+				if first && n == asReply && len(b.addrs) > many {
+					p.from = now.Add(replyDelay)
+				}
 				if first {
 					urgent = append(urgent, p)
 				} else {
@@ -257,12 +269,17 @@ func (a *announcer) collect(now time.Time) {
 	}
 }
 
-// work sends as much of the first pass as one call takes, and returns how long to wait for more tokens.
+// work sends as much of the first pass as one call takes, and returns how long to wait for more tokens, or for a pass.
 func (a *announcer) work(now time.Time) (wait time.Duration) {
 	if len(a.passes) == 0 {
 		return 0
 	}
-	p := a.passes[0]
+	i := slices.IndexFunc(a.passes, func(p *pass) bool { return !p.from.After(now) })
+	if i < 0 {
+		first := slices.MinFunc(a.passes, func(p, q *pass) int { return p.from.Compare(q.from) })
+		return first.from.Sub(now)
+	}
+	p := a.passes[i]
 	if !p.prepared {
 		p.frames, p.prepared = a.wire.prepare(p.notice), true
 	}
@@ -280,7 +297,7 @@ func (a *announcer) work(now time.Time) (wait time.Duration) {
 		p.addrs = p.addrs[n:]
 	}
 	if len(p.addrs) == 0 {
-		a.passes = slices.Delete(a.passes, 0, 1)
+		a.passes = slices.Delete(a.passes, i, i+1)
 		if p.last {
 			a.mu.Lock()
 			p.of.busy = false

@@ -104,6 +104,37 @@ func TestAnnouncer(t *testing.T) {
 	})
 }
 
+// Where many addresses were taken, the form that few need comes a little later, and other addresses before it.
+func TestAnnouncerTakesMany(t *testing.T) {
+	owned, one := respond.Owned{}, netip.MustParseAddr("192.0.2.1")
+	var addrs []netip.Addr
+	for a := netip.MustParseAddr("198.51.100.0"); len(addrs) < many+1; a = a.Next() {
+		addrs, owned[a] = append(addrs, a), struct{}{}
+	}
+	owned[one] = struct{}{}
+	synctest.Test(t, func(t *testing.T) {
+		x := runAnnouncer(t, 1, owned)
+		x.take(addrs)
+		x.sleep(50 * time.Millisecond)
+		if g, a, r := x.wire.count(toGateways), x.wire.count(toAll), x.wire.count(asReply); g != many+1 || a != many+1 || r != 0 {
+			t.Errorf("at once: %d, %d and %d", g, a, r)
+		}
+		x.take([]netip.Addr{one})
+		x.sleep(40 * time.Millisecond)
+		if got := x.wire.lines()[2*len(addrs):]; !slices.Equal(got, []string{"gw 192.0.2.1@50ms", "all 192.0.2.1@50ms", "reply 192.0.2.1@50ms"}) {
+			t.Errorf("meanwhile: %q", got)
+		}
+		x.sleep(20 * time.Millisecond)
+		if r := x.wire.count(asReply); r != len(addrs)+1 {
+			t.Errorf("after %v: %d", replyDelay, r)
+		}
+		x.sleep(time.Second)
+		if g, a, r := x.wire.count(toGateways), x.wire.count(toAll), x.wire.count(asReply); g != 2*len(owned) || a != g || r != g {
+			t.Errorf("a second later: %d, %d and %d", g, a, r)
+		}
+	})
+}
+
 // Word that an address may be answered for, which comes a moment after it was taken, does not have it announced twice; later it does.
 func TestAnnouncerHearsOfTheSameTaking(t *testing.T) {
 	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
@@ -188,15 +219,20 @@ func TestPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := runAnnouncer(t, 2, owned)
 		x.take(addrs)
-		x.sleep(time.Millisecond)
-		if g, a, r := x.wire.count(toGateways), x.wire.count(toAll), x.wire.count(asReply); g != 2000 || a != 1000 || r != 1000 {
-			t.Errorf("%d frames to gateways, %d to all and %d as replies are sent at once", g, a, r)
+		for _, want := range []struct {
+			after   time.Duration
+			replies int
+		}{{time.Millisecond, 0}, {replyDelay, 1000}} {
+			x.sleep(want.after)
+			if g, a, r := x.wire.count(toGateways), x.wire.count(toAll), x.wire.count(asReply); g != 2000 || a != 1000 || r != want.replies {
+				t.Errorf("after %v more %d frames to gateways, %d to all and %d as replies are sent", want.after, g, a, r)
+			}
 		}
 		order := func(line string) int { return strings.Index("gar", line[:1]) }
 		if !slices.IsSortedFunc(x.wire.lines(), func(a, b string) int { return order(a) - order(b) }) {
 			t.Error("they are not in the order gateways, all, replies")
 		}
-		x.sleep(1500 * time.Millisecond) // amid the repeats
+		x.sleep(1400 * time.Millisecond) // amid the repeats
 		before := len(x.wire.lines())
 		x.take([]netip.Addr{one})
 		x.sleep(time.Millisecond)
