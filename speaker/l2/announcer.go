@@ -34,7 +34,7 @@ const (
 // news: the gate opens before it says so.
 const sameTaking = 50 * time.Millisecond
 
-// many addresses are those of which asReply waits for replyDelay.
+// Of more addresses than many, taken together, the first asReply waits for replyDelay.
 const (
 	many       = batchFrames
 	replyDelay = 100 * time.Millisecond
