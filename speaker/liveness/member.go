@@ -74,9 +74,10 @@ type Member struct {
 	// reseated: its Holders neither.
 	reseated bool
 	heals    uint64
-	twin     Time
-	sameID   bool
-	view     *View
+	// twin is when another process last spoke in this node's name, Never if that is longer ago than twinTold.
+	twin   Time
+	sameID bool
+	view   *View
 }
 
 // New returns a Member that has no members and wants nothing.
@@ -249,6 +250,9 @@ func (m *Member) Next() Time {
 			next = min(next, g.until)
 		}
 	}
+	if m.twin != Never {
+		next = min(next, m.twin.Add(twinTold))
+	}
 	for _, p := range m.order {
 		if !p.silent {
 			next = min(next, max(p.heard, m.listening).Add(p.detect))
@@ -277,6 +281,9 @@ func (m *Member) Tick(now Time) []Outgoing {
 	}
 	if m.quiet && m.selfSlot >= 0 && now >= m.quietUntil {
 		m.setQuiet(false)
+	}
+	if m.twin != Never && m.ago(m.twin) >= twinTold {
+		m.twin, m.changed = Never, true
 	}
 	m.retire(now)
 	regular := now >= m.nextBeat

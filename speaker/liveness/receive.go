@@ -43,6 +43,7 @@ func (m *Member) ReceiveAt(now, arrived Time, h *Heartbeat) Drop {
 	case h.From == m.self && h.Incarnation == m.cfg.Incarnation:
 		return Echo
 	case h.From == m.self:
+		m.changed = m.changed || m.twin == Never
 		m.twin = now
 		return Twin
 	case h.From == 0 || h.Incarnation == 0 || h.Seq == 0 || h.Detect <= 0 || h.Detect > MaxDetect || len(h.Electorates) > maxOthers+1:

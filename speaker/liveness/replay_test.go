@@ -1,6 +1,7 @@
 package liveness
 
 import (
+	"slices"
 	"testing"
 	"time"
 )
@@ -132,6 +133,7 @@ func TestLateAcknowledgement(t *testing.T) {
 
 func TestWhatIsDropped(t *testing.T) {
 	a, _, now, fromB := pair(t)
+	a.View()
 	h := fromB[len(fromB)-1].Heartbeat
 	for name, tt := range map[string]struct {
 		change func(*Heartbeat)
@@ -154,9 +156,16 @@ func TestWhatIsDropped(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, got, tt.want)
 		}
 	}
-	a.changed = true
 	if v := a.View(); len(v.Problems) != 1 || v.Problems[0] != (SameName{}) {
 		t.Errorf("problems %v", v.Problems)
+	}
+	now = now.Add(time.Minute)
+	if next := a.Next(); next > now {
+		t.Errorf("a minute later nothing is due for another %v", next.Sub(now))
+	}
+	a.Tick(now)
+	if v := a.View(); slices.Contains(v.Problems, Problem(SameName{})) {
+		t.Errorf("a minute later: problems %v", v.Problems)
 	}
 }
 

@@ -113,11 +113,14 @@ type (
 		Node   string
 		Detect time.Duration
 	}
-	// SameName means that another process speaks in this node's name.
+	// SameName means that another process spoke in this node's name, within the last minute.
 	SameName struct{}
 	// SameID means that two members' names have one id.
 	SameID struct{}
 )
+
+// twinTold is for how long SameName is told.
+const twinTold = time.Minute
 
 func (NoMembers) String() string { return "the segment has no members" }
 func (NotMember) String() string { return "this node is not a member of the segment" }
@@ -261,7 +264,7 @@ func (m *Member) problems(heard int) []Problem {
 	add(m.quiet && m.selfSlot >= 0, Starting{})
 	add(len(m.elect.others) > 0, Changing{1 + len(m.elect.others)})
 	add(!slices.Equal(m.wanted, m.elect.members), Deferred{})
-	add(m.twin != Never && m.ago(m.twin) < time.Minute, SameName{})
+	add(m.twin != Never, SameName{})
 	add(m.sameID, SameID{})
 	for _, p := range m.order {
 		add(p.alive() && p.detect != m.cfg.detect(), OtherTiming{m.names[p.id], p.detect})

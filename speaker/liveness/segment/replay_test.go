@@ -124,7 +124,7 @@ func (s *stranger) unchanged(what string, before []seen, nodes ...int) {
 // off, not beside its next life, nor after that.
 func TestReplay(t *testing.T) {
 	// Slow, so that nobody is given up because the test is busy.
-	l := newLAN(t, 3, func(c *Config) { c.Member.Interval = 200 * time.Millisecond })
+	l := newLAN(t, 3, func(c *Config) { c.Member.Interval = 400 * time.Millisecond })
 	for i := range 3 {
 		l.start(i)
 	}
