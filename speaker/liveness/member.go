@@ -71,13 +71,14 @@ type Member struct {
 
 	// changed: the View is not up to date any more. heals counts returns of nodes that were silent.
 	changed bool
-	// reseated: its Holders neither.
+	// reseated: holders neither.
 	reseated bool
 	heals    uint64
 	// twin is when another process last spoke in this node's name, Never if that is longer ago than twinTold.
-	twin   Time
-	sameID bool
-	view   *View
+	twin    Time
+	sameID  bool
+	view    *View
+	holders map[AddressID]string
 }
 
 // New returns a Member that has no members and wants nothing.
@@ -132,7 +133,7 @@ func (m *Member) SetMembers(now Time, names []string) {
 		m.names[id] = n
 		ids = append(ids, id)
 	}
-	m.reseated = true // names may be known now
+	m.changed, m.reseated = true, true // names may be known now
 	slices.Sort(ids)
 	m.wanted = slices.Compact(ids)
 	m.adopt(now)

@@ -67,7 +67,7 @@ func (n *node) decideLater(life int) {
 // decideNow is what the node's loop does with a new View: a plan, and what the plan says is wanted.
 func (n *node) decideNow() {
 	v := n.m.View()
-	n.checkHolders(v)
+	n.checkHolders()
 	wants := n.plan(v)
 	if n.fixed != nil {
 		wants = nil
@@ -116,7 +116,7 @@ func (n *node) plan(v *View) []Want {
 		if av.State == Holding {
 			held = 1
 		}
-		key = append(append(key, v.Holders[n.w.ids[i]]...), held)
+		key = append(append(key, n.m.Holders()[n.w.ids[i]]...), held)
 		key = append(append(key, av.Contender...), ';')
 	}
 	n.key = key
@@ -155,7 +155,7 @@ func (n *node) facts(v *View) plan.Facts {
 		s.Members[o.Name] = plan.Member{Alive: o.Alive && !o.Draining, Interface: "eth0"}
 	}
 	for i, a := range n.w.vips {
-		if h, ok := v.Holders[n.w.ids[i]]; ok && !s.Blind {
+		if h, ok := n.m.Holders()[n.w.ids[i]]; ok && !s.Blind {
 			s.Holders[a] = h
 		}
 	}
@@ -176,19 +176,20 @@ func (n *node) facts(v *View) plan.Facts {
 	}
 }
 
-// checkHolders compares the View, which has its holders from earlier ones where nothing has changed, with the seats.
-func (n *node) checkHolders(v *View) {
+// checkHolders compares the holders, which are those of earlier where nothing has changed, with the seats.
+func (n *node) checkHolders() {
+	holders := n.m.Holders()
 	count := 0
 	ok := true
 	for id, s := range n.m.seats.at {
 		if s.holder != 0 && n.m.selfSlot >= 0 {
 			count++
-			h, known := v.Holders[id]
+			h, known := holders[id]
 			ok = ok && known && h == n.m.names[s.holder]
 		}
 	}
-	if !ok || count != len(v.Holders) {
-		n.w.violate("the View of %s has the holders %v, which is not what it granted", n.name, v.Holders)
+	if !ok || count != len(holders) {
+		n.w.violate("%s knows of the holders %v, which is not what it granted", n.name, holders)
 	}
 }
 

@@ -19,9 +19,6 @@ type View struct {
 	Tie bool
 	// Addresses are those that this node wants, sorted.
 	Addresses []AddressView
-	// Holders are the nodes to which this node, as an acceptor, has granted an address, by address: all acceptors that hear
-	// each other come to the same. Empty where this node is none, or is Quiet.
-	Holders map[AddressID]string
 	// Heals counts how often a node was heard again that had been silent: what was announced meanwhile may not have reached
 	// everybody.
 	Heals    uint64
@@ -140,7 +137,7 @@ func (p OtherTiming) String() string {
 func (SameName) String() string { return "another process speaks in this node's name" }
 func (SameID) String() string   { return "two members' names have the same id" }
 
-// Changed says whether View would return something new.
+// Changed says whether View would return something new; as long as it would not, Holders does not either.
 func (m *Member) Changed() bool { return m.changed }
 
 // View returns what is known. It is made anew only when something has changed.
@@ -180,24 +177,27 @@ func (m *Member) build() *View {
 	for _, o := range m.owned {
 		v.Addresses = append(v.Addresses, m.addressView(o))
 	}
-	v.Holders = m.holders()
 	v.Problems = m.problems(heard)
 	return v
 }
 
-// holders returns those of a View. It is the map of the last View as long as nothing in it has changed: there may be ten thousand.
-func (m *Member) holders() map[AddressID]string {
-	if !m.reseated && m.view != nil {
-		return m.view.Holders
+// Holders returns the nodes to which this node, as an acceptor, has granted an address, by address: all acceptors that hear
+// each other come to the same. It is empty where this node is none, or is quiet; it is not changed any more.
+//
+// It is no part of the View: there may be ten thousand, which are wanted for a plan, while a View is made again and again as
+// addresses are taken over.
+func (m *Member) Holders() map[AddressID]string {
+	if !m.reseated {
+		return m.holders
 	}
 	m.reseated = false
-	out := make(map[AddressID]string, len(m.seats.at))
+	m.holders = make(map[AddressID]string, len(m.seats.at))
 	for id, s := range m.seats.at {
 		if s.holder != 0 && m.selfSlot >= 0 {
-			out[id] = m.names[s.holder]
+			m.holders[id] = m.names[s.holder]
 		}
 	}
-	return out
+	return m.holders
 }
 
 func (m *Member) hears(id NodeID) bool {

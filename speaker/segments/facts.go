@@ -26,9 +26,9 @@ func (d *Driver) Facts(vips map[netip.Addr]*cluster.VIP) map[netip.Prefix]plan.S
 }
 
 func (p *part) facts(self string, vips map[netip.Addr]*cluster.VIP) plan.Segment {
-	v := p.segment.View()
+	v, holders := p.segment.Holders()
 	out := plan.Segment{
-		Members: make(map[string]plan.Member, len(v.Nodes)), Holders: make(map[netip.Addr]string, len(v.Holders)), Contenders: map[netip.Addr]string{},
+		Members: make(map[string]plan.Member, len(v.Nodes)), Holders: make(map[netip.Addr]string, len(holders)), Contenders: map[netip.Addr]string{},
 		Blind: len(v.Nodes) > liveness.MaxAcceptors,
 	}
 	for _, n := range v.Nodes {
@@ -43,7 +43,7 @@ func (p *part) facts(self string, vips map[netip.Addr]*cluster.VIP) plan.Segment
 			if !p.subnet.Contains(a) {
 				continue
 			}
-			if h, ok := v.Holders[liveness.AddressOf(a)]; ok {
+			if h, ok := holders[liveness.AddressOf(a)]; ok {
 				out.Holders[a] = h
 			}
 		}

@@ -103,9 +103,8 @@ type seen struct {
 
 func (s *stranger) views(nodes ...int) (out []seen) {
 	for _, i := range nodes {
-		v := s.segments[i].View()
-		a := v.Holders[liveness.AddressOf(vip)]
-		out = append(out, seen{v.Alive(), v.Majority, v.Heals, a, v.Problems})
+		v, holders := s.segments[i].Holders()
+		out = append(out, seen{v.Alive(), v.Majority, v.Heals, holders[liveness.AddressOf(vip)], v.Problems})
 	}
 	return out
 }
@@ -147,8 +146,8 @@ func TestReplay(t *testing.T) {
 		t.Helper()
 		for _, i := range []int{1, 2} {
 			netlab.Eventually(t, "the others know who is alive", func() bool {
-				v := l.segments[i].View()
-				return slices.Equal(v.Alive(), alive) && v.Holders[liveness.AddressOf(vip)] == "node1"
+				v, holders := l.segments[i].Holders()
+				return slices.Equal(v.Alive(), alive) && holders[liveness.AddressOf(vip)] == "node1"
 			})
 		}
 	}

@@ -93,11 +93,30 @@ func New(cfg Config) (*Segment, error) {
 // sent at once, or not at all.
 func (s *Segment) MayAnswer(a netip.Addr) bool {
 	l := s.leases.Load()
-	return l != nil && l.MayAnswer(a, Now())
+	if l == nil {
+		return false
+	}
+	// The clock is read last: whoever is paused before that learns that the lease has ended. And to read it is a call of the kernel,
+	// of which there would be one for each segment, and for all but one of them in vain.
+	until := l.Until(a)
+	return until != liveness.Never && Now() < until
 }
 
 // View returns what is known; it is never nil.
 func (s *Segment) View() *liveness.View { return s.view.Load() }
+
+// Holders returns what liveness.Member's Holders does, and the View of the same instant.
+func (s *Segment) Holders() (*liveness.View, map[liveness.AddressID]string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.run == nil {
+		return s.View(), nil
+	}
+	if s.run.member.Changed() {
+		s.publish(Now())
+	}
+	return s.View(), s.run.member.Holders()
+}
 
 // Changed receives when there is another View than at the last receive.
 func (s *Segment) Changed() <-chan struct{} { return s.changed }
@@ -254,7 +273,6 @@ func (s *Segment) end() {
 	s.leases.Store(nil)
 	r := s.run
 	r.member.Leave(Now())
-	r.viewAt = 0
 	for said := false; !said; { // it may speak only so often
 		now := Now()
 		out := r.member.Tick(now)
@@ -265,6 +283,8 @@ func (s *Segment) end() {
 	}
 	s.run = nil
 	r.socket.close()
+	s.view.Store(&liveness.View{})
+	signal(s.changed)
 }
 
 // take has the Member take a frame. The time is read after the frame: a peer counts as heard for no shorter than it was. The

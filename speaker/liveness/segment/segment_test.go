@@ -352,6 +352,8 @@ func TestInterfaceGone(t *testing.T) {
 	l.start(0)
 	l.start(1)
 	netlab.Eventually(t, "both are alive", func() bool { return aliveAre("node0", "node1")(l.segments[0].View()) })
+	l.segments[1].Set(want(vip))
+	l.ownedBy(1)
 	l.host.Run("ip link del eth1")
 	select {
 	case err := <-l.ended[1]:
@@ -361,6 +363,9 @@ func TestInterfaceGone(t *testing.T) {
 		l.cancel[1] = nil
 	case <-time.After(10 * time.Second):
 		t.Error("goes on without an interface")
+	}
+	if v, holders := l.segments[1].Holders(); v.Majority || len(v.Nodes) > 0 || len(v.Addresses) > 0 || len(holders) > 0 {
+		t.Errorf("after its end it knows of %v, of addresses %v and of holders %v", v.Alive(), v.Addresses, holders)
 	}
 }
 
