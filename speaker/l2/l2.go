@@ -122,17 +122,18 @@ func (s *Speaker) Set(_ context.Context, wanted []plan.L2, near plan.Neighbours)
 		fresh []netip.Addr
 	}
 	shares := map[segment]*share{}
+	sizes := map[segment]int{} // maps that grow while addresses wait for an answer are made in vain
+	for i := range wanted {
+		sizes[segmentOf(&wanted[i])]++
+	}
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range wanted {
 		w := &wanted[i]
-		key := segment{w.Link, arp}
-		if w.Addr.Is6() {
-			key.proto = ndp
-		}
+		key := segmentOf(w)
 		if shares[key] == nil {
-			shares[key] = &share{owned: respond.Owned{}}
+			shares[key] = &share{owned: make(respond.Owned, sizes[key])}
 		}
 		shares[key].owned[w.Addr] = struct{}{}
 		if l := s.listeners[key]; w.Fresh && (l == nil || !l.has(w.Addr)) {
@@ -171,6 +172,13 @@ func (s *Speaker) Set(_ context.Context, wanted []plan.L2, near plan.Neighbours)
 	}
 	s.shared.prune()
 	return errors.Join(errs...)
+}
+
+func segmentOf(w *plan.L2) segment {
+	if w.Addr.Is6() {
+		return segment{w.Link, ndp}
+	}
+	return segment{w.Link, arp}
 }
 
 func (s *Speaker) open(key segment) error {

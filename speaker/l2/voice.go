@@ -44,10 +44,7 @@ func (v *voice) send(n notice, addrs []netip.Addr) int {
 		if v.out.room() < v.most() {
 			frames += v.flush()
 		}
-		// The sender asks as well: this saves frames that would be for nothing.
-		if v.shared.mayAnswer(a) {
-			v.put(n, a)
-		}
+		v.put(n, a) // the sender asks whether it may
 	}
 	return frames + v.flush()
 }

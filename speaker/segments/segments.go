@@ -136,7 +136,7 @@ func (d *Driver) Changed() <-chan struct{} { return d.changed }
 // one reader.
 func (d *Driver) Lost() <-chan struct{} { return d.lost }
 
-// Set makes this node take part on the given segments, with these members, and no others, and want these addresses of theirs.
+// Set makes this node take part on the given segments, with these members, and no others, and want these addresses, sorted.
 // Without keys, or with one to seal with that cannot be used, it goes on with those that it had last; as long as it had none it
 // takes part nowhere. The error says where it does not, and which keys it does not use; calling Set again retries.
 func (d *Driver) Set(lans []plan.LAN, wanted []plan.L2, keys *cluster.HeartbeatKeys) error {
@@ -227,7 +227,7 @@ func (d *Driver) set(k key, lan plan.LAN, wants []liveness.Want, keys *cluster.H
 	return err
 }
 
-// want has a part want these addresses and no others. Of what it lets go nothing is said any more before others learn of it: an answer
+// want has a part want these addresses, sorted, and no others. Of what it lets go nothing is said any more before others learn of it: an answer
 // that had been let pass, and had to wait for a processor, would come when another node answers. The lock is held.
 func (d *Driver) want(p *part, wants []liveness.Want) {
 	if slices.Equal(wants, p.wants) {
@@ -235,10 +235,9 @@ func (d *Driver) want(p *part, wants []liveness.Want) {
 	}
 	leaving := map[netip.Addr]bool{}
 	for _, w := range p.wants {
-		leaving[w.Addr] = true
-	}
-	for _, w := range wants {
-		delete(leaving, w.Addr)
+		if _, stays := slices.BinarySearchFunc(wants, w.Addr, func(w liveness.Want, a netip.Addr) int { return w.Addr.Compare(a) }); !stays {
+			leaving[w.Addr] = true
+		}
 	}
 	if len(leaving) > 0 {
 		d.leaving.Store(&leaving)
