@@ -66,6 +66,13 @@ func BenchmarkLoop_10000_VIPs(b *testing.B) {
 				plan.Build(snap, facts)
 			}
 		})
+		b.Run(name+"/plan_of_the_same_snapshot", func(b *testing.B) {
+			uses := plan.UsesOf(snap)
+			b.ReportAllocs()
+			for b.Loop() {
+				uses.Build(facts)
+			}
+		})
 		b.Run(name+"/observe", func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {

@@ -219,6 +219,7 @@ func (s *Speaker) loop(ctx context.Context) {
 	delay := retryMin
 	pacer := pace.New(pace.Share, pace.Burst)
 	var current plan.Plan
+	var uses *plan.Uses
 	lost := false // a node was: the run is for that
 	for {
 		end := s.pulse.Begin(time.Now())
@@ -230,7 +231,10 @@ func (s *Speaker) loop(ctx context.Context) {
 			}
 			facts := s.facts(snap, ifaces, start)
 			facts.Untaken = current.Untaken
-			current = plan.Build(snap, facts)
+			if !uses.Of(snap) {
+				uses = plan.UsesOf(snap)
+			}
+			current = uses.Build(facts)
 			s.routers.Set(current.BGP.Discover)
 			if s.apply(ctx, snap, current) {
 				delay = retryMin

@@ -4,23 +4,24 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/seamark-io/seamark/cluster"
 	"github.com/seamark-io/seamark/speaker/elect"
 )
 
 // Build makes the Plan of the node that facts are of.
-func Build(snap *cluster.Snapshot, facts Facts) Plan {
-	b := newBuilder(snap, facts)
-	plan := Plan{BGP: b.sessions(), Decisions: make([]Decision, 0, len(snap.VIPs))}
+func Build(snap *cluster.Snapshot, facts Facts) Plan { return UsesOf(snap).Build(facts) }
+
+// Build is Build of the Snapshot that the Uses are of.
+func (s *Uses) Build(facts Facts) Plan {
+	b := newBuilder(s, facts)
+	plan := Plan{BGP: b.sessions(), Decisions: make([]Decision, 0, len(s.list))}
 	plan.Own = b.ownAddresses()
 	plan.Neighbours = b.neighbours()
 	plan.Ping.IPv4, plan.Ping.IPv6 = b.hostAddress(cluster.IPv4), b.hostAddress(cluster.IPv6)
-	vips := b.sortedVIPs()
-	uses := make([]use, len(vips))
-	for i, vip := range vips {
-		uses[i] = b.use(vip)
+	uses := make([]use, len(s.list))
+	for i := range s.list {
+		uses[i].usage = &s.list[i]
 	}
 	plan.LANs = b.electOwners(uses)
 	ways := b.reserve(&plan, uses)
@@ -88,6 +89,12 @@ func (b *builder) reserve(p *Plan, uses []use) []Way {
 	return make([]Way, 0, ways)
 }
 
+// use is what a VIP is used for, and what becomes of it.
+type use struct {
+	*usage
+	contest
+}
+
 // builder holds what is worked out once for all VIPs.
 type builder struct {
 	snap  *cluster.Snapshot
@@ -110,18 +117,15 @@ type builder struct {
 	routers map[string][]string
 }
 
-func newBuilder(snap *cluster.Snapshot, facts Facts) *builder {
+func newBuilder(s *Uses, facts Facts) *builder {
 	b := &builder{
-		snap: snap, facts: facts, node: snap.Nodes[facts.Node],
+		snap: s.snap, facts: facts, node: s.snap.Nodes[facts.Node],
 		subnets: subnetsOf(facts.Interfaces),
-		nodeIPs: map[netip.Addr]string{}, electorate: newElectorate(), routers: map[string][]string{},
+		nodeIPs: s.nodeIPs, electorate: newElectorate(), routers: map[string][]string{},
 		routes: routeTable{}, exports: map[exportKey]*exports{},
 	}
-	for _, n := range snap.Nodes {
+	for _, n := range s.snap.Nodes {
 		b.nodes = append(b.nodes, n)
-		for _, ip := range n.InternalIPs {
-			b.nodeIPs[ip] = n.Name
-		}
 	}
 	slices.SortFunc(b.nodes, func(x, y *cluster.Node) int { return cmp.Compare(x.Name, y.Name) })
 	ready := 0
@@ -155,109 +159,6 @@ func (b *builder) readyOnes(nodes []*cluster.Node) []*cluster.Node {
 		return all
 	}
 	return ready
-}
-
-func (b *builder) sortedVIPs() []*cluster.VIP {
-	vips := make([]*cluster.VIP, 0, len(b.snap.VIPs))
-	for _, v := range b.snap.VIPs {
-		vips = append(vips, v)
-	}
-	slices.SortFunc(vips, func(x, y *cluster.VIP) int { return x.Address.Compare(y.Address) })
-	return vips
-}
-
-// use is what a VIP is used for.
-type use struct {
-	addr netip.Addr
-	pool *cluster.Pool
-	// services that have the VIP and an endpoint somewhere; with a reason, those that the VIP names.
-	services []cluster.Name
-	// local are those of services that have externalTrafficPolicy Local; all is true when one has not, so that any node
-	// will do.
-	local []cluster.Name
-	all   bool
-	// inUse is true when a Service has the address, with or without endpoints.
-	inUse bool
-	// reason why no node announces it.
-	reason Reason
-	// created is that of the VIP object.
-	created time.Time
-
-	contest
-}
-
-// use finds the Services that a VIP may be announced for. One is enough; if there is none, the reason is that of the
-// Service that came furthest.
-func (b *builder) use(vip *cluster.VIP) use {
-	u := use{addr: vip.Address, pool: b.snap.Pools[vip.Pool], services: vip.Services, created: vip.Created}
-	node, isNode := b.nodeIPs[vip.Address]
-	switch {
-	case len(vip.Services) == 0:
-		u.reason = because(Reserved, "no Service uses it")
-	case isNode:
-		u.reason = because(NodeAddress, "it is the InternalIP of node %s: take it out of IPPool %s", node, vip.Pool)
-	case u.pool == nil:
-		u.reason = because(PoolGone, "IPPool %s, which says how it is announced, does not exist any more", vip.Pool)
-	}
-	if u.reason.Code != "" {
-		return u
-	}
-
-	serving := 0
-	for _, name := range vip.Services {
-		svc := b.snap.Services[name]
-		rank, why := b.suffices(svc, name, vip.Address)
-		if rank >= rankInUse {
-			u.inUse = true
-		}
-		if rank == rankServing {
-			serving++
-			if svc.ExternalLocal {
-				u.local = append(u.local, name)
-			} else {
-				u.all = true
-			}
-		}
-		if rank > rankOf[u.reason.Code] || u.reason.Code == "" {
-			u.reason = why
-		}
-	}
-	if serving > 0 {
-		u.reason = Reason{}
-	}
-	if 0 < serving && serving < len(vip.Services) {
-		u.services = slices.DeleteFunc(slices.Clone(vip.Services), func(name cluster.Name) bool {
-			rank, _ := b.suffices(b.snap.Services[name], name, vip.Address)
-			return rank != rankServing
-		})
-	}
-	return u
-}
-
-// Ranks of a Service on its way to being announced: what it takes for one reason to hide another.
-const (
-	rankInUse   = 4
-	rankServing = 5
-)
-
-var rankOf = map[Code]int{ServiceNotFound: 1, NotLoadBalancer: 2, NotInStatus: 3, NoEndpoints: rankInUse} //nolint:gochecknoglobals // a constant
-
-func (b *builder) suffices(svc *cluster.Service, name cluster.Name, addr netip.Addr) (int, Reason) {
-	var why Reason
-	switch {
-	case svc == nil:
-		why = because(ServiceNotFound, "Service %s does not exist", name)
-	case svc.Type != cluster.LoadBalancer:
-		why = because(NotLoadBalancer, "Service %s is not of type LoadBalancer", name)
-	case !b.snap.HasVIP(svc, addr):
-		why = because(NotInStatus, "the status of Service %s does not have it", name)
-	case !b.snap.HasEndpoint(name):
-		// There may be ten thousand of these: no more is made than the text.
-		why = Reason{NoEndpoints, "Service " + name.Namespace + "/" + name.Name + " has no ready endpoint"}
-	default:
-		return rankServing, Reason{}
-	}
-	return rankOf[why.Code], why
 }
 
 // serves reports whether traffic that arrives at the node would find an endpoint.
