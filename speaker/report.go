@@ -32,6 +32,8 @@ const (
 	// written once, and a takeover is over before it is told: where many addresses move, all nodes that take some would
 	// otherwise give the API server, and watchers everywhere, work at the moment when addresses wait for answers.
 	pause = 200 * time.Millisecond
+	// maxPutOff is how often a round can be put off.
+	maxPutOff = 5
 	// batch is the largest number of VIPs in a round. It makes 50 writes a second, as many as a kubelet may do.
 	batch = 10
 	// countPause is the least time between two writes of a BGPPeer of which only counts or passing states changed: Services
@@ -57,6 +59,8 @@ type reporter struct {
 	mu sync.Mutex
 	// look returns what there is to report now; nil before the first set.
 	look func() observation
+	// notBefore is when it may be reported.
+	notBefore time.Time
 
 	// What is in the API, as far as this node wrote it. They belong to run; written guards them while it has writers.
 	written   sync.Mutex
@@ -110,7 +114,7 @@ func (r *reporter) work(ctx context.Context) {
 			seen = nil
 		case <-retry.C:
 		}
-		if !sleep(ctx, pause) {
+		if !r.rest(ctx) {
 			return
 		}
 		var again time.Duration
@@ -149,6 +153,29 @@ func (r *reporter) work(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// putOff has the next rounds wait for that long: addresses move, and the API server, the nodes and this process all have something to
+// do for each that is reported.
+func (r *reporter) putOff(d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.notBefore = time.Now().Add(d)
+}
+
+// rest waits for the pause, and then while reports are put off, but not on and on: nodes may come and go all the time. It returns
+// false when ctx ended.
+func (r *reporter) rest(ctx context.Context) bool {
+	wait := pause
+	for n := 0; n < maxPutOff && wait > 0; n++ {
+		if !sleep(ctx, wait) {
+			return false
+		}
+		r.mu.Lock()
+		wait = time.Until(r.notBefore)
+		r.mu.Unlock()
+	}
+	return true
 }
 
 // see returns what there is to report: what was seen last, if there is nothing new; nil before the first set.

@@ -338,6 +338,36 @@ func TestMadeAgain(t *testing.T) {
 	})
 }
 
+// While addresses are taken over nothing is reported, but for a node that comes and goes all the time.
+func TestReportsArePutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeAPI{}
+		r := newReporter(Config{Node: "n1", Seamark: f.client(), Log: slog.New(slog.DiscardHandler)})
+		go r.run(t.Context())
+		o := seen(announcing(plan.ARP))
+		r.set(o.look)
+		time.Sleep(pause / 2)
+		r.putOff(takeover)
+		time.Sleep(takeover - time.Millisecond)
+		synctest.Wait()
+		check(t, "put off", f.take())
+		time.Sleep(2 * time.Millisecond)
+		synctest.Wait()
+		check(t, "after that", f.take(), "VIP 192.0.2.1 [n1 ARP]")
+
+		o = seen()
+		r.set(o.look)
+		for range maxPutOff + 1 {
+			r.putOff(takeover)
+			time.Sleep(takeover)
+			synctest.Wait()
+		}
+		if len(f.take()) == 0 {
+			t.Error("a node that comes and goes keeps everything from being reported")
+		}
+	})
+}
+
 // Many VIPs that move at once are written a few at a time, and not before they have moved.
 func TestManyMove(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -57,6 +57,9 @@ type Config struct {
 	Recorder record.EventRecorder
 	// Metrics receives the speaker's metrics; nil: none.
 	Metrics prometheus.Registerer
+	// Takeover is called when nodes were lost, or are back, and addresses may move for that long: what can wait should. It must not
+	// block. nil: nothing can.
+	Takeover func(time.Duration)
 	// LeaveTime is how long routers keep routes after they were asked to prefer other nodes.
 	LeaveTime time.Duration
 	// Drain says whether Run gives the routes up when it ends, or leaves them to be found by the agent's next start.
@@ -73,6 +76,8 @@ const (
 	// calm is how long after a run for a lost node the next one waits, but for another node: what changes then is mostly what that
 	// run has brought about, and to work it into a plan would keep the announcements of many addresses waiting for a processor.
 	calm = 100 * time.Millisecond
+	// takeover is how long it takes until the addresses of a lost node are announced, where there are a thousand, and some more.
+	takeover = 300 * time.Millisecond
 	// gatherTime is how much later than on the first of its segments a node may be found lost on the others: all are told in
 	// one turn of the thread that hears.
 	gatherTime = 4 * time.Millisecond
@@ -314,8 +319,12 @@ func (s *Speaker) rest(ctx context.Context, d time.Duration) (lost bool) {
 }
 
 // gather waits until a node that was lost on one segment is found lost on the others, so that they need not wait for another
-// run.
+// run. What can wait is put off.
 func (s *Speaker) gather(ctx context.Context) {
+	s.report.putOff(takeover)
+	if s.cfg.Takeover != nil {
+		s.cfg.Takeover(takeover)
+	}
 	sleep(ctx, gatherTime)
 	select {
 	case <-s.segments.Lost():

@@ -33,6 +33,7 @@ type agent struct {
 	registry *prometheus.Registry
 	events   record.EventRecorder
 	parts    []*part
+	garbage  garbage
 }
 
 // runAgent works until ctx ends or it turns out that something must be put right first. Nothing waits for the API server:

@@ -17,6 +17,7 @@ func (a *agent) addSpeaker() error {
 		Interval:   c.heartbeatInterval,
 		Multiplier: c.heartbeatMultiplier,
 
+		Takeover:  a.garbage.putOff,
 		LeaveTime: c.leaveTime,
 		Drain:     c.drainOnStop,
 	})
