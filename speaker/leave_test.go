@@ -193,6 +193,49 @@ func TestEndsInTime(t *testing.T) {
 	}
 }
 
+// When another node is lost what can wait is put off, and it is told for how long.
+func TestTakeoverIsTold(t *testing.T) {
+	vip, snap := netip.MustParseAddr("10.0.0.100"), twoNodes("n1", "n2")
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	other := neighbour(t, log)
+	if err := other.Set([]plan.LAN{other.lan}, nil, snap.Heartbeat); err != nil {
+		t.Fatal(err)
+	}
+	src, told := &source{changed: make(chan struct{}, 1)}, make(chan time.Duration, 100)
+	s, err := New(Config{Node: "n1", Source: src, Log: log, Takeover: func(d time.Duration) { told <- d }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	src.set(snap)
+	netlab.Eventually(t, "n1 has the address, and n2 knows", func() bool {
+		return s.segments.MayAnswer(vip) && other.Facts(snap.VIPs)[other.lan.Subnet].Holders[vip] == "n1"
+	})
+	netlab.Eventually(t, "n1 has heard of n2", func() bool { return len(told) > 0 })
+	for len(told) > 0 {
+		<-told
+	}
+	if err := other.Set(nil, nil, snap.Heartbeat); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case d := <-told:
+		if d != takeover {
+			t.Errorf("told to wait for %s", d)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("n2 is lost, and nothing is told")
+	}
+}
+
 // twoNodes is a cluster of n1 and n2 with a Service at 10.0.0.100 that has pods on some of them, and goes nowhere else.
 func twoNodes(pods ...string) *cluster.Snapshot {
 	snap, subnet := snapshot("10.0.0.100"), netip.MustParsePrefix("10.0.0.0/24")
