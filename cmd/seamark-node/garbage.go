@@ -14,6 +14,7 @@ const heldPercent = 400
 // as it takes to announce hundreds of addresses. The zero value is ready; any goroutine may call it.
 type garbage struct {
 	mu      sync.Mutex
+	until   time.Time
 	restore *time.Timer // nil: nothing is put off
 	percent int         // what was set before
 }
@@ -23,8 +24,8 @@ type garbage struct {
 func (g *garbage) putOff(d time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.until = time.Now().Add(d)
 	if g.restore != nil {
-		g.restore.Reset(d)
 		return
 	}
 	before := debug.SetGCPercent(heldPercent)
@@ -39,7 +40,8 @@ func (g *garbage) putOff(d time.Duration) {
 func (g *garbage) end() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.restore == nil {
+	if more := time.Until(g.until); more > 0 {
+		g.restore.Reset(more)
 		return
 	}
 	debug.SetGCPercent(g.percent)

@@ -68,7 +68,7 @@ func BenchmarkAnswer_10000_VIPs_10000_requests_a_second(b *testing.B) {
 // leases is the gate that agents have: that of a segment.
 type leases struct{ *liveness.Leases }
 
-func (l leases) MayAnswer(a netip.Addr) bool { return l.Leases.MayAnswer(a, live.Now()) }
+func (l leases) MayAnswer(a netip.Addr) bool { return l.Leases.MayAnswer(a, live.Now) }
 
 // held returns the leases of a node that is alone on its segment and has the addresses, which are renewed while the benchmark runs.
 func held(b *testing.B, wanted []plan.L2) leases {

@@ -34,5 +34,10 @@ func (l *Leases) Until(a netip.Addr) Time {
 	return Time(t.until.Load())
 }
 
-// MayAnswer says whether this node may answer for the address at an instant of CLOCK_BOOTTIME that was read just now.
-func (l *Leases) MayAnswer(a netip.Addr, now Time) bool { return now < l.Until(a) }
+// MayAnswer says whether this node may answer for the address at this moment by a clock, which reads CLOCK_BOOTTIME. The clock is read
+// last: whoever is paused before that learns that the lease has ended. And it is read only where there is a lease: that is a call of
+// the kernel, and of the segments of a node hardly more than one has it.
+func (l *Leases) MayAnswer(a netip.Addr, clock func() Time) bool {
+	until := l.Until(a)
+	return until != Never && clock() < until
+}

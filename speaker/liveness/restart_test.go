@@ -16,7 +16,7 @@ func TestAcceptorBeganAnew(t *testing.T) {
 		now = now.Add(20 * time.Millisecond)
 		exchange(now, a, b)
 	}
-	if !a.Leases().MayAnswer(vip, now) {
+	if !a.Leases().MayAnswer(vip, at(now)) {
 		t.Fatal("the address is not had")
 	}
 	b = fresh(t, now, "b", 33, []string{"a", "b"})
@@ -39,14 +39,14 @@ func TestAcceptorBeganAnew(t *testing.T) {
 	if !a.base.held || b.quiet {
 		t.Fatal("the two do not hear each other again")
 	}
-	if a.Leases().MayAnswer(vip, now) {
+	if a.Leases().MayAnswer(vip, at(now)) {
 		t.Error("an acceptor that does not know of the claim counts for it")
 	}
 	lossy = false
 	for range 20 {
 		turn()
 	}
-	if !a.Leases().MayAnswer(vip, now) {
+	if !a.Leases().MayAnswer(vip, at(now)) {
 		t.Error("the address is not had when all is heard again")
 	}
 }

@@ -16,7 +16,7 @@ func (n *node) answers(vip netip.Addr) bool {
 		o := n.m.own[AddressOf(vip)]
 		return o != nil && o.held
 	}
-	return n.m.Leases().MayAnswer(vip, n.clock()) || n.let[vip] > n.w.now
+	return n.m.Leases().MayAnswer(vip, n.clock) || n.let[vip] > n.w.now
 }
 
 // owners are the indices of the nodes that answer.

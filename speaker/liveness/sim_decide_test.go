@@ -83,7 +83,7 @@ func (n *node) decideNow() {
 		return
 	}
 	for _, old := range n.wanted {
-		if n.w.mutant.slowRelease > 0 && !slices.Contains(wants, old) && n.m.Leases().MayAnswer(old.Addr, n.clock()) {
+		if n.w.mutant.slowRelease > 0 && !slices.Contains(wants, old) && n.m.Leases().MayAnswer(old.Addr, n.clock) {
 			n.let[old.Addr] = n.w.now + int64(n.w.mutant.slowRelease)
 		}
 	}

@@ -93,13 +93,7 @@ func New(cfg Config) (*Segment, error) {
 // sent at once, or not at all.
 func (s *Segment) MayAnswer(a netip.Addr) bool {
 	l := s.leases.Load()
-	if l == nil {
-		return false
-	}
-	// The clock is read last: whoever is paused before that learns that the lease has ended. And to read it is a call of the kernel,
-	// of which there would be one for each segment, and for all but one of them in vain.
-	until := l.Until(a)
-	return until != liveness.Never && Now() < until
+	return l != nil && l.MayAnswer(a, Now)
 }
 
 // View returns what is known; it is never nil.
